@@ -1,0 +1,104 @@
+"""Jobs that run one of our Python scripts in the storage-initializer image, mounted from a ConfigMap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata
+
+SCRIPTS_FOLDER = "/scripts"
+
+
+@dataclass(frozen=True)
+class PythonJob:
+    """What a Job needs to run `python /scripts/<script>`.
+
+    name: of the Job, carrying a fingerprint of what it does, so that an unchanged one never runs twice; env: container
+    environment entries; deadline_seconds: total, over all tries; memory, cpu: limits, requests are the same for memory.
+    """
+
+    name: str
+    namespace: str
+    component: str
+    image: str
+    script: str
+    scripts: str
+    service_account: str
+    env: Sequence[Mapping[str, Any]]
+    deadline_seconds: int
+    cpu: str = "2"
+    cpu_request: str = "100m"
+    memory: str = "512Mi"
+    retries: int = 3
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+    ca_secret: str | None = None
+    pull_secret: str | None = None
+
+
+def value(name: str, value: Any) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+def from_secret(name: str, secret: str, key: str, optional: bool = False) -> dict[str, Any]:
+    reference: dict[str, Any] = {"name": secret, "key": key}
+    if optional:
+        reference["optional"] = True
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+
+def from_field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, spec) of the Job. It has no ttl: a Job that vanishes would look like one that never ran."""
+    tags = labels(job.component, "job")
+    volumes: list[dict[str, Any]] = [
+        {"name": "scripts", "configMap": {"name": job.scripts, "defaultMode": 0o444}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "scripts", "mountPath": SCRIPTS_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if job.ca_secret:
+        volumes.append({"name": "ca", "secret": {"secretName": job.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}})
+        mounts.append({"name": "ca", "mountPath": "/etc/store-ca", "readOnly": True})
+    container = {
+        "name": job.component,
+        "image": job.image,
+        "command": ["python", f"{SCRIPTS_FOLDER}/{job.script}"],
+        "env": [
+            value("HOME", "/tmp"),
+            value("PYTHONUNBUFFERED", "1"),
+            value("PYTHONDONTWRITEBYTECODE", "1"),
+            from_field("POD_NAME", "metadata.name"),
+            from_field("POD_NAMESPACE", "metadata.namespace"),
+            *job.env,
+        ],
+        "resources": {
+            "requests": {"cpu": job.cpu_request, "memory": job.memory},
+            "limits": {"cpu": job.cpu, "memory": job.memory},
+        },
+        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000, "readOnlyRootFilesystem": True},
+        # The script's own sentence is what `pulumi up` and `kubectl describe` show when it fails.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    pod: dict[str, Any] = {
+        "serviceAccountName": job.service_account,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if job.pull_secret:
+        pod["imagePullSecrets"] = [{"name": job.pull_secret}]
+    template: dict[str, Any] = {"metadata": {"labels": {**tags, **job.pod_labels}}, "spec": pod}
+    if job.annotations:
+        template["metadata"]["annotations"] = dict(job.annotations)
+    spec = {"backoffLimit": job.retries, "activeDeadlineSeconds": job.deadline_seconds, "template": template}
+    return metadata(job.name, job.namespace, tags), spec

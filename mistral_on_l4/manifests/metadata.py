@@ -1,0 +1,54 @@
+"""Names and labels that several objects share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+PART_OF = "mistral-on-l4"
+MANAGER_LABELS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": "pulumi"}
+
+# Pods that may call the inference services carry this label; NetworkPolicies admit them by it.
+CLIENT_LABEL = "mistral-on-l4/inference-client"
+POOL_LABEL = "mistral-on-l4/pool"
+REVISION_ANNOTATION = "mistral-on-l4/revision"
+PREDICTED_TTFT_ANNOTATION = "mistral-on-l4/predicted-ttft-ms"
+PREDICTED_TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
+
+# What the "restricted" Pod Security Standard asks of a container (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
+RESTRICTED_CONTAINER: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def labels(name: str, component: str) -> dict[str, str]:
+    """The recommended labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/)."""
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": component, **MANAGER_LABELS}
+
+
+def selector(name: str, component: str) -> dict[str, str]:
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": component}
+
+
+def metadata(
+    name: str,
+    namespace: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, "labels": dict(labels or MANAGER_LABELS)}
+    if namespace:
+        meta["namespace"] = namespace
+    if annotations:
+        meta["annotations"] = dict(annotations)
+    return meta
+
+
+def fingerprint(*parts: Any) -> str:
+    """Ten hex digits that change when any part changes. Parts are JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]

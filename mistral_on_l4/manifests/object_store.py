@@ -1,0 +1,207 @@
+"""MinIO: one server with one volume, a plain user for writing and one for reading, both held to one bucket.
+
+MinIO's last published images lack the fix for CVE-2025-62506, a privilege hole of service accounts and session policies: so
+users here are plain users with a policy each, and the console is off.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mistral_on_l4.manifests.jobs import from_secret, value
+from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+
+NAME = "minio"
+PORT = 9000
+ROOT_SECRET = "minio-root"
+SETUP_CONFIG = "minio-setup"
+_TAGS = labels(NAME, "object-store")
+_SELECTOR = selector(NAME, "object-store")
+
+# Seeding holds multipart uploads open, and lists, continues and aborts them.
+WRITER_ACTIONS = (
+    "s3:GetObject",
+    "s3:PutObject",
+    "s3:DeleteObject",
+    "s3:AbortMultipartUpload",
+    "s3:ListMultipartUploadParts",
+)
+WRITER_BUCKET_ACTIONS = ("s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
+READER_ACTIONS = ("s3:GetObject",)
+READER_BUCKET_ACTIONS = ("s3:ListBucket", "s3:GetBucketLocation")
+
+
+def bucket_policy(bucket: str, bucket_actions: tuple[str, ...], object_actions: tuple[str, ...]) -> str:
+    """An S3 policy document, as JSON, that allows the actions in one bucket and nothing else."""
+    statements = [
+        {"Effect": "Allow", "Action": list(bucket_actions), "Resource": [f"arn:aws:s3:::{bucket}"]},
+        {"Effect": "Allow", "Action": list(object_actions), "Resource": [f"arn:aws:s3:::{bucket}/*"]},
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
+
+
+def service(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    spec = {"selector": _SELECTOR, "ports": [{"name": "s3", "port": PORT, "targetPort": "s3"}]}
+    return metadata(NAME, namespace, _TAGS), spec
+
+
+def stateful_set(
+    namespace: str, image: str, storage_class: Any, volume_size: str, tls_secret: str | None = None, pull_secret: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, spec). The volume goes with the StatefulSet: a demo's weights can always be fetched again."""
+    scheme = "HTTPS" if tls_secret else "HTTP"
+    args = ["server", "/data", "--address", f":{PORT}"]
+    mounts: list[dict[str, Any]] = [{"name": "data", "mountPath": "/data"}]
+    volumes: list[dict[str, Any]] = []
+    if tls_secret:
+        args += ["--certs-dir", "/certs"]
+        mounts.append({"name": "certs", "mountPath": "/certs", "readOnly": True})
+        items = [{"key": "tls.crt", "path": "public.crt"}, {"key": "tls.key", "path": "private.key"}]
+        volumes.append({"name": "certs", "secret": {"secretName": tls_secret, "items": items}})
+
+    def probe(path: str, **timing: int) -> dict[str, Any]:
+        return {"httpGet": {"path": path, "port": "s3", "scheme": scheme}, **timing}
+
+    container = {
+        "name": NAME,
+        "image": image,
+        "args": args,
+        "env": [
+            from_secret("MINIO_ROOT_USER", ROOT_SECRET, "user"),
+            from_secret("MINIO_ROOT_PASSWORD", ROOT_SECRET, "password"),
+            value("MINIO_BROWSER", "off"),
+        ],
+        "ports": [{"name": "s3", "containerPort": PORT}],
+        "startupProbe": probe("/minio/health/live", periodSeconds=1, failureThreshold=120, timeoutSeconds=5),
+        "readinessProbe": probe("/minio/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
+        # A small MinIO that streams shards answers slowly; six failures keep its probes from killing it.
+        "livenessProbe": probe("/minio/health/live", periodSeconds=15, failureThreshold=6, timeoutSeconds=5),
+        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
+        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000},
+        "volumeMounts": mounts,
+    }
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "terminationGracePeriodSeconds": 30,
+    }
+    if volumes:
+        pod["volumes"] = volumes
+    if pull_secret:
+        pod["imagePullSecrets"] = [{"name": pull_secret}]
+    claim = {
+        "metadata": {"name": "data", "labels": _SELECTOR},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "resources": {"requests": {"storage": volume_size}},
+        },
+    }
+    spec = {
+        "serviceName": NAME,
+        "replicas": 1,
+        "selector": {"matchLabels": _SELECTOR},
+        "template": {"metadata": {"labels": _TAGS}, "spec": pod},
+        "volumeClaimTemplates": [claim],
+        # Claims of a StatefulSet outlive it otherwise, and their volumes go on billing.
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+    }
+    return metadata(NAME, namespace, _TAGS), spec
+
+
+def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in client_namespaces]
+    ports = [{"protocol": "TCP", "port": PORT}]
+    spec = {
+        "podSelector": {"matchLabels": _SELECTOR},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [*peers, {"podSelector": {}}], "ports": ports}],
+    }
+    return metadata(NAME, namespace, _TAGS), spec
+
+
+# Secrets reach mc by its environment and its standard input, never as arguments. `attach` answers with an error when there is
+# nothing to change; that one is success.
+SETUP_SCRIPT = """\
+set -eu
+mc ready store
+mc mb --ignore-existing "store/$BUCKET"
+grant() {
+  mc admin policy create store "$1" "/setup/$1.json"
+  printf '%s\\n%s\\n' "$2" "$3" | mc admin user add store
+  answer=$(mc admin policy attach store "$1" --user "$2" 2>&1) || case "$answer" in
+    *"already in effect"*) ;;
+    *) echo "$answer" >&2; exit 1 ;;
+  esac
+}
+grant weights-writer "$WRITER_ACCESS_KEY" "$WRITER_SECRET_KEY"
+grant weights-reader "$READER_ACCESS_KEY" "$READER_SECRET_KEY"
+echo "bucket $BUCKET is ready, with a writer and a reader"
+"""
+
+
+def setup_data(bucket: str) -> dict[str, str]:
+    """ConfigMap data of the setup Job: the script and both policies."""
+    return {
+        "setup.sh": SETUP_SCRIPT,
+        "weights-writer.json": bucket_policy(bucket, WRITER_BUCKET_ACTIONS, WRITER_ACTIONS),
+        "weights-reader.json": bucket_policy(bucket, READER_BUCKET_ACTIONS, READER_ACTIONS),
+    }
+
+
+def setup_job(
+    name: str, namespace: str, image: str, bucket: str, store_uid: Any, ca_secret: str | None = None, pull_secret: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The Job that makes bucket and users. `store_uid` in its template makes it run again when the volume is a new one."""
+    tags = labels("minio-setup", "job")
+    volumes: list[dict[str, Any]] = [
+        {"name": "setup", "configMap": {"name": SETUP_CONFIG}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "setup", "mountPath": "/setup", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if ca_secret:
+        # mc trusts what lies in certs/CAs of its configuration folder.
+        mounts.append({"name": "ca", "mountPath": "/tmp/.mc/certs/CAs", "readOnly": True})
+        volumes.append({"name": "ca", "secret": {"secretName": ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}})
+    container = {
+        "name": "mc",
+        "image": image,
+        "command": ["/bin/sh", "/setup/setup.sh"],
+        "env": [
+            value("MC_CONFIG_DIR", "/tmp/.mc"),
+            value("BUCKET", bucket),
+            from_secret("MC_HOST_store", ROOT_SECRET, "mc-host"),
+            from_secret("WRITER_ACCESS_KEY", "weights-writer", "AWS_ACCESS_KEY_ID"),
+            from_secret("WRITER_SECRET_KEY", "weights-writer", "AWS_SECRET_ACCESS_KEY"),
+            from_secret("READER_ACCESS_KEY", "weights-reader", "AWS_ACCESS_KEY_ID"),
+            from_secret("READER_SECRET_KEY", "weights-reader", "AWS_SECRET_ACCESS_KEY"),
+        ],
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
+        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if pull_secret:
+        pod["imagePullSecrets"] = [{"name": pull_secret}]
+    template = {"metadata": {"labels": tags, "annotations": {"mistral-on-l4/store-uid": store_uid}}, "spec": pod}
+    spec = {"backoffLimit": 5, "activeDeadlineSeconds": 600, "template": template}
+    return metadata(name, namespace, tags), spec

@@ -1,0 +1,187 @@
+"""ServingRuntime and InferenceService of vLLM on KServe in Standard (raw Deployment) mode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mistral_on_l4.manifests.jobs import from_secret, value
+from mistral_on_l4.manifests.metadata import (
+    CLIENT_LABEL,
+    MANAGER_LABELS,
+    PREDICTED_TPOT_ANNOTATION,
+    PREDICTED_TTFT_ANNOTATION,
+    RESTRICTED_CONTAINER,
+    REVISION_ANNOTATION,
+    fingerprint,
+    metadata,
+)
+
+API_VERSION = "serving.kserve.io/v1beta1"
+RUNTIME_API_VERSION = "serving.kserve.io/v1alpha1"
+RUNTIME = "vllm-mistral-runtime"
+PORT = 8080
+API_KEY_SECRET = "vllm-api-key"
+STORAGE_KEY = "minio"
+HOME = "/home/vllm"
+
+# KServe keeps Ready=True while an update progresses (kserve#4626), and its observedGeneration is the Deployment's, so
+# `condition=Ready` could pass too early or hang; these two read the status itself.
+WAIT_FOR_READY = json.dumps(
+    [
+        'jsonpath={.status.conditions[?(@.type=="Ready")].status}=True',
+        "jsonpath={.status.modelStatus.transitionStatus}=UpToDate",
+    ]
+)
+
+# vLLM and what it calls write caches below the home folder; an arbitrary user has none, so each gets a place of its own.
+_CACHE_ENV = {
+    "HOME": HOME,
+    "USER": "vllm",
+    "LOGNAME": "vllm",
+    "TMPDIR": "/tmp",
+    "HF_HOME": f"{HOME}/hf",
+    "XDG_CACHE_HOME": f"{HOME}/.cache",
+    "VLLM_CACHE_ROOT": f"{HOME}/.cache/vllm",
+    "VLLM_CONFIG_ROOT": f"{HOME}/.config/vllm",
+    "TRITON_CACHE_DIR": f"{HOME}/.cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": f"{HOME}/.cache/inductor",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where pods of a pool may run."""
+
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """An InferenceService as the plan wants it.
+
+    args: vLLM's, after the runtime's own; requests, limits: of the model container; startup_seconds: how long the model may
+    take to load before the pod is restarted; predicted_ttft_ms, predicted_tpot_ms: the plan's figures for one user; links:
+    labels or annotations (by the platform) that tie the service to its registry entry, values may be Outputs.
+    """
+
+    name: str
+    namespace: str
+    storage_path: str
+    args: Sequence[str]
+    requests: Mapping[str, str]
+    limits: Mapping[str, str]
+    placement: Placement
+    startup_seconds: int
+    ready_seconds: int
+    predicted_ttft_ms: float
+    predicted_tpot_ms: float
+    deployment_mode: str = "Standard"
+    auth: bool = True
+    link_labels: Mapping[str, Any] = field(default_factory=dict)
+    link_annotations: Mapping[str, Any] = field(default_factory=dict)
+    extra_labels: Mapping[str, str] = field(default_factory=dict)
+    extra_annotations: Mapping[str, str] = field(default_factory=dict)
+    pull_secret: str | None = None
+
+
+def serving_runtime(namespace: str, image: str, shm_size: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, spec) of the runtime both services share; what differs between them is in their own arguments."""
+    container = {
+        "name": "kserve-container",
+        "image": image,
+        "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        "args": [f"--port={PORT}", "--model=/mnt/models", "--served-model-name={{.Name}}"],
+        "env": [value(name, text) for name, text in _CACHE_ENV.items()],
+        "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
+        # The root filesystem stays writable: with a read-only one NVIDIA's CDI hook fails and the container is never made.
+        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 2000, "runAsGroup": 0},
+        "volumeMounts": [
+            {"name": "home", "mountPath": HOME},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    spec = {
+        "annotations": {"prometheus.io/port": str(PORT), "prometheus.io/path": "/metrics"},
+        "multiModel": False,
+        "supportedModelFormats": [{"name": "vLLM", "autoSelect": False}],
+        "containers": [container],
+        "volumes": [
+            {"name": "home", "emptyDir": {"sizeLimit": "20Gi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "10Gi"}},
+            # Tensor-parallel workers talk through shared memory; the container default of 64 MiB ends in a bus error.
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}},
+        ],
+    }
+    return metadata(RUNTIME, namespace), spec
+
+
+def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """(metadata, spec, revision). The revision changes exactly when the pods must change, and it reaches their annotations."""
+
+    def probe(**timing: int) -> dict[str, Any]:
+        return {"httpGet": {"path": "/health", "port": PORT, "scheme": "HTTP"}, "timeoutSeconds": 5, **timing}
+
+    model: dict[str, Any] = {
+        "modelFormat": {"name": "vLLM"},
+        "runtime": RUNTIME,
+        # The path ends with "/": S3 lists by plain prefix.
+        "storage": {"key": STORAGE_KEY, "path": spec.storage_path},
+        "args": list(spec.args),
+        "resources": {"requests": dict(spec.requests), "limits": dict(spec.limits)},
+        "startupProbe": probe(periodSeconds=2, failureThreshold=max(1, spec.startup_seconds // 2)),
+        "readinessProbe": probe(periodSeconds=5, failureThreshold=3),
+        "livenessProbe": probe(periodSeconds=15, failureThreshold=4),
+    }
+    if spec.auth:
+        model["env"] = [from_secret("VLLM_API_KEY", API_KEY_SECRET, "api-key")]
+    predictor: dict[str, Any] = {
+        "minReplicas": 1,
+        "maxReplicas": 1,
+        # There is no spare GPU for a second pod beside the first.
+        "deploymentStrategy": {"type": "Recreate"},
+        "nodeSelector": dict(spec.placement.node_selector),
+        "tolerations": [dict(toleration) for toleration in spec.placement.tolerations],
+        "securityContext": {"runAsNonRoot": True, "fsGroup": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "model": model,
+    }
+    if spec.pull_secret:
+        predictor["imagePullSecrets"] = [{"name": spec.pull_secret}]
+    body = {"predictor": predictor}
+    revision = fingerprint(body)
+    annotations: dict[str, Any] = {
+        "serving.kserve.io/deploymentMode": spec.deployment_mode,
+        # An autoscaler by CPU would scale GPU pods that are only loading.
+        "serving.kserve.io/autoscalerClass": "none",
+        REVISION_ANNOTATION: revision,
+        PREDICTED_TTFT_ANNOTATION: f"{spec.predicted_ttft_ms:.0f}",
+        PREDICTED_TPOT_ANNOTATION: f"{spec.predicted_tpot_ms:.0f}",
+        "pulumi.com/waitFor": WAIT_FOR_READY,
+        "pulumi.com/timeoutSeconds": str(spec.ready_seconds),
+        **spec.link_annotations,
+        **spec.extra_annotations,
+    }
+    tags = {**MANAGER_LABELS, **spec.link_labels, **spec.extra_labels}
+    return metadata(spec.name, spec.namespace, tags, annotations), body, revision
+
+
+def network_policy(services: Sequence[str], namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Only pods that say they are clients reach the services: vLLM's key guards /v1 alone, /invocations stays open."""
+    spec = {
+        "podSelector": {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "In", "values": list(services)}]},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {
+                "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {CLIENT_LABEL: "true"}}}],
+                "ports": [{"protocol": "TCP", "port": PORT}],
+            }
+        ],
+    }
+    return metadata("inference-clients", namespace), spec
