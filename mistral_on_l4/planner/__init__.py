@@ -1,0 +1,10 @@
+"""Plans a stack before it is declared: does it fit, how fast will it be, what does it cost. Imports no pulumi.
+
+`plan_stack(settings, stack=...)` answers for a whole stack, see `plan.StackPlan`.
+"""
+
+from __future__ import annotations
+
+from mistral_on_l4.planner.plan import PlanError, PodResources, Remedy, ServicePlan, StackPlan
+
+__all__ = ["PlanError", "PodResources", "Remedy", "ServicePlan", "StackPlan"]
