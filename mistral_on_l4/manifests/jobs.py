@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata
+from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata
 
 SCRIPTS_FOLDER = "/scripts"
 
@@ -101,4 +101,4 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
     if job.annotations:
         template["metadata"]["annotations"] = dict(job.annotations)
     spec = {"backoffLimit": job.retries, "activeDeadlineSeconds": job.deadline_seconds, "template": template}
-    return metadata(job.name, job.namespace, tags), spec
+    return metadata(job.name, job.namespace, tags, REPLACE_FAILED_JOB), spec

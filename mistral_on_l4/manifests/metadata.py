@@ -16,6 +16,8 @@ POOL_LABEL = "mistral-on-l4/pool"
 REVISION_ANNOTATION = "mistral-on-l4/revision"
 PREDICTED_TTFT_ANNOTATION = "mistral-on-l4/predicted-ttft-ms"
 PREDICTED_TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
+# A Job that failed is made anew by the next `pulumi up` instead of staying failed for ever.
+REPLACE_FAILED_JOB = {"pulumi.com/replaceUnready": "true"}
 
 # What the "restricted" Pod Security Standard asks of a container (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
 RESTRICTED_CONTAINER: Mapping[str, Any] = {

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
-from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
 
 NAME = "minio"
 PORT = 9000
@@ -204,4 +204,4 @@ def setup_job(
         pod["imagePullSecrets"] = [{"name": pull_secret}]
     template = {"metadata": {"labels": tags, "annotations": {"mistral-on-l4/store-uid": store_uid}}, "spec": pod}
     spec = {"backoffLimit": 5, "activeDeadlineSeconds": 600, "template": template}
-    return metadata(name, namespace, tags), spec
+    return metadata(name, namespace, tags, REPLACE_FAILED_JOB), spec

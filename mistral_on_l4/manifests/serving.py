@@ -155,19 +155,19 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
     if spec.pull_secret:
         predictor["imagePullSecrets"] = [{"name": spec.pull_secret}]
     body = {"predictor": predictor}
-    revision = fingerprint(body)
     annotations: dict[str, Any] = {
         "serving.kserve.io/deploymentMode": spec.deployment_mode,
         # An autoscaler by CPU would scale GPU pods that are only loading.
         "serving.kserve.io/autoscalerClass": "none",
-        REVISION_ANNOTATION: revision,
         PREDICTED_TTFT_ANNOTATION: f"{spec.predicted_ttft_ms:.0f}",
         PREDICTED_TPOT_ANNOTATION: f"{spec.predicted_tpot_ms:.0f}",
         "pulumi.com/waitFor": WAIT_FOR_READY,
         "pulumi.com/timeoutSeconds": str(spec.ready_seconds),
-        **spec.link_annotations,
         **spec.extra_annotations,
     }
+    # KServe copies annotations to the pods, so a changed one makes new pods as much as a changed argument does.
+    revision = fingerprint(body, annotations)
+    annotations |= {REVISION_ANNOTATION: revision, **spec.link_annotations}
     tags = {**MANAGER_LABELS, **spec.link_labels, **spec.extra_labels}
     return metadata(spec.name, spec.namespace, tags, annotations), body, revision
 

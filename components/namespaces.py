@@ -1,0 +1,44 @@
+"""The namespaces that the stack makes its own."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from mistral_on_l4.manifests.metadata import MANAGER_LABELS
+from mistral_on_l4.settings import NamespaceSettings
+
+# Names the stack that made a namespace, so that a second one in the same cluster is refused before anything is created.
+STACK_LABEL = "mistral-on-l4/stack"
+
+
+class Namespaces(pulumi.ComponentResource):
+    """Namespaces for services, object store and registry, guarded by the Pod Security Standards.
+
+    Services run under `baseline`: KServe's own storage-initializer container sets no seccomp profile, which `restricted` asks.
+    """
+
+    def __init__(
+        self, name: str, settings: NamespaceSettings, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("mistral-on-l4:cluster:Namespaces", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self, provider=provider)
+        self.all: list[pulumi.Resource] = []
+        levels = {settings.services: "baseline", settings.object_store: "restricted", settings.registry: "restricted"}
+        for namespace, level in levels.items():
+            self.all.append(
+                k8s.core.v1.Namespace(
+                    f"{name}-{namespace}",
+                    metadata={
+                        "name": namespace,
+                        "labels": {
+                            **MANAGER_LABELS,
+                            STACK_LABEL: pulumi.get_stack(),
+                            "pod-security.kubernetes.io/enforce": level,
+                            "pod-security.kubernetes.io/warn": "restricted" if level == "restricted" else level,
+                        },
+                    },
+                    opts=child,
+                )
+            )
+        self.register_outputs({})

@@ -1,0 +1,123 @@
+"""The embedded cluster on this machine: a real Kubernetes API, simulated GPU nodes, local programs in place of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.namespaces import STACK_LABEL
+from mistral_on_l4.embedded.home import LocalHome, NoCluster
+from mistral_on_l4.kube import ApiError, KubeClient
+from mistral_on_l4.manifests.metadata import MANAGER_LABELS, POOL_LABEL
+from mistral_on_l4.manifests.serving import Placement
+from mistral_on_l4.planner.catalogue import Catalogue, Instance
+from mistral_on_l4.settings import PoolSettings, Settings
+
+GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+class LocalPlatform(pulumi.ComponentResource):
+    """Answers of the embedded cluster. Its nodes are Node objects of ours, which the node agent keeps alive."""
+
+    deployment_mode = "Standard"
+    declares_storage_config = True
+    registry_database = "file"
+    registry_link = "annotations"
+    store_tls_secret = None
+    cluster_ready: Sequence[pulumi.Resource] = ()
+    serving_ready: Sequence[pulumi.Resource] = ()
+
+    def __init__(self, name: str, settings: Settings, catalogue: Catalogue, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("mistral-on-l4:local:Platform", name, None, opts)
+        home = LocalHome.default()
+        try:
+            cluster = home.cluster()
+        except NoCluster as error:
+            raise pulumi.RunError(f"{error}: start it with `make up`") from None
+        _refuse_another_stack(KubeClient.from_kubeconfig(home.kubeconfig), settings)
+        self.hub_endpoint = settings.hub.endpoint or cluster.hub_url
+        self.storage_class = cluster.storage_class
+        self.rehearsal = True
+        self.provider = k8s.Provider(
+            f"{name}-kubernetes",
+            kubeconfig=str(home.kubeconfig),
+            # The cluster's certificates may be made anew; it stays the same cluster as long as its data do.
+            cluster_identifier=f"embedded-{home.root}",
+            enable_config_map_mutable=True,
+            enable_secret_mutable=True,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self._pools = {
+            pool.name: self._nodes(pool, catalogue.instance(pool.instance_type), settings.region)
+            for pool in settings.pools.groups
+        }
+        self.register_outputs({"hubEndpoint": self.hub_endpoint})
+
+    def placement(self, pool: str) -> Placement:
+        return Placement({POOL_LABEL: pool}, (TOLERATION,))
+
+    def nodes(self, pool: str) -> Sequence[pulumi.Resource]:
+        return self._pools[pool]
+
+    def _nodes(self, pool: PoolSettings, instance: Instance, region: str) -> list[pulumi.Resource]:
+        """One Node object per machine of the pool, with the labels and capacity that the real instance would have."""
+        return [
+            k8s.core.v1.Node(
+                f"node-{pool.name}-{index}",
+                metadata={
+                    "name": f"{pool.name}-{index}",
+                    "labels": {
+                        **MANAGER_LABELS,
+                        "mistral-on-l4/simulated": "true",
+                        POOL_LABEL: pool.name,
+                        "kubernetes.io/arch": "amd64",
+                        "kubernetes.io/os": "linux",
+                        "kubernetes.io/hostname": f"{pool.name}-{index}",
+                        "node.kubernetes.io/instance-type": pool.instance_type,
+                        "topology.kubernetes.io/region": region,
+                        "topology.kubernetes.io/zone": f"{region}{'abc'[index % 3]}",
+                        "nvidia.com/gpu.present": "true",
+                        "nvidia.com/gpu.product": f"NVIDIA-{instance.gpu}",
+                    },
+                    "annotations": {
+                        "mistral-on-l4/capacity": json.dumps(_capacity(instance)),
+                        "pulumi.com/waitFor": "condition=Ready",
+                    },
+                },
+                spec={"taints": [GPU_TAINT]},
+                opts=pulumi.ResourceOptions(parent=self, provider=self.provider),
+            )
+            for index in range(pool.count)
+        ]
+
+
+def _capacity(instance: Instance) -> Mapping[str, str]:
+    return {
+        "cpu": str(instance.vcpu),
+        "memory": f"{instance.memory_gib}Gi",
+        "nvidia.com/gpu": str(instance.gpus),
+        "ephemeral-storage": f"{instance.nvme_gb}G",
+        "pods": "110",
+    }
+
+
+def _refuse_another_stack(client: KubeClient, settings: Settings) -> None:
+    """Two stacks with the same namespaces in one cluster would take each other's objects over, and destroy them."""
+    spaces = settings.namespaces
+    for namespace in (spaces.services, spaces.object_store, spaces.registry):
+        try:
+            found = client.get("v1", "Namespace", namespace)
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            raise pulumi.RunError(f"{error.message}: start the local cluster with `make up`") from None
+        owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
+        if owner not in (None, pulumi.get_stack()):
+            raise pulumi.RunError(
+                f"namespace {namespace} belongs to stack {owner!r} of this cluster: destroy that one first, or give this stack "
+                "names of its own (mistral-on-l4:namespaces)"
+            )

@@ -1,0 +1,43 @@
+"""Passwords and keys of the stack: given as Pulumi secrets, or made once and kept encrypted in the stack's own state."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+import pulumi
+
+
+class StackSecrets(pulumi.ComponentResource):
+    """Random values by name, each stable from the first `pulumi up` until it is replaced.
+
+    A value lives in a `Stash`, the engine's own resource: encrypted in the state by the stack's secrets provider, so a
+    colleague, a pull request's preview and `destroy` all see the same one, and no file holds it. `given` are values from
+    `pulumi config set --secret`; they win. To roll one: `pulumi up --replace URN`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        names: Mapping[str, int],
+        given: Mapping[str, pulumi.Output[str] | None] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """names: secret name -> length in characters (hexadecimal, so safe in URLs and connection strings)."""
+        super().__init__("mistral-on-l4:secrets:StackSecrets", name, None, opts)
+        self._values: dict[str, pulumi.Output[str]] = {}
+        for secret, length in names.items():
+            if (configured := (given or {}).get(secret)) is not None:
+                self._values[secret] = pulumi.Output.secret(configured)
+                continue
+            stash = pulumi.Stash(
+                f"{name}-{secret}",
+                input=pulumi.Output.secret(secrets.token_hex((length + 1) // 2)[:length]),
+                # A new random input at every run must not look like a change: the stashed output is what counts.
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
+            )
+            self._values[secret] = pulumi.Output.secret(stash.output)
+        self.register_outputs({})
+
+    def __getitem__(self, name: str) -> pulumi.Output[str]:
+        return self._values[name]

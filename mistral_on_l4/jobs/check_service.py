@@ -1,0 +1,143 @@
+"""Waits inside the cluster until one InferenceService serves its newest revision, then asks it for an answer.
+
+KServe keeps an InferenceService Ready while an update of it progresses, so Ready alone says nothing about the pods that the
+last change asked for. This Job looks at the Deployment: its template must carry the revision, and its rollout must be complete.
+
+Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted from a ConfigMap; imports nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TERMINATION_LOG = Path("/dev/termination-log")
+REVISION_ANNOTATION = "mistral-on-l4/revision"
+
+
+class NotServing(Exception):
+    """The service did not come to serve its revision in time; the text says what it was waiting for."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """service, namespace: of the InferenceService; revision: what its pods must carry; deadline_seconds: for everything."""
+
+    service: str
+    namespace: str
+    revision: str
+    url: str
+    api_key: str | None
+    deadline_seconds: float
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Check:
+        return cls(
+            env["SERVICE_NAME"],
+            env["SERVICE_NAMESPACE"],
+            env["SERVICE_REVISION"],
+            env["SERVICE_URL"].rstrip("/"),
+            env.get("API_KEY") or None,
+            float(env.get("DEADLINE_SECONDS", "600")),
+        )
+
+
+def rollout_problem(deployment: Mapping[str, Any] | None, revision: str) -> str | None:
+    """Why the Deployment does not serve `revision` yet, or None when it does (the rules of `kubectl rollout status`)."""
+    if deployment is None:
+        return "its Deployment does not exist yet"
+    template = deployment["spec"]["template"].get("metadata", {}).get("annotations") or {}
+    if template.get(REVISION_ANNOTATION) != revision:
+        return f"its Deployment still asks for revision {template.get(REVISION_ANNOTATION, 'none')}, not {revision}"
+    status = deployment.get("status") or {}
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return "the Deployment controller has not seen the change yet"
+    wanted = deployment["spec"].get("replicas", 1)
+    if status.get("updatedReplicas", 0) < wanted:
+        return f"{status.get('updatedReplicas', 0)} of {wanted} pods are of the new revision"
+    if status.get("replicas", 0) > status.get("updatedReplicas", 0):
+        return "a pod of the old revision is still going"
+    if status.get("availableReplicas", 0) < wanted:
+        return f"{status.get('availableReplicas', 0)} of {wanted} pods are available"
+    return None
+
+
+class Cluster:
+    """The one call that is needed of the API server, with the pod's own service account."""
+
+    def __init__(self, folder: Path = SERVICE_ACCOUNT) -> None:
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        self._base = f"https://{host}:{port}"
+        self._folder = folder
+
+    def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
+        # The token file is rotated, so it is read each time.
+        token = (self._folder / "token").read_text().strip()
+        answer = requests.get(
+            f"{self._base}/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
+            headers={"Authorization": f"Bearer {token}"},
+            verify=str(self._folder / "ca.crt"),
+            timeout=10,
+        )
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def chat_problem(check: Check) -> str | None:
+    """Why the service gives no chat answer, or None when it does."""
+    headers = {"Authorization": f"Bearer {check.api_key}"} if check.api_key else {}
+    body = {"model": check.service, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+    try:
+        answer = requests.post(f"{check.url}/v1/chat/completions", json=body, headers=headers, timeout=120)
+    except requests.RequestException as error:
+        return f"{check.url} does not answer: {type(error).__name__}"
+    if answer.status_code != 200:
+        return f"{check.url}/v1/chat/completions answered {answer.status_code}: {answer.text[:200]}"
+    choices = answer.json().get("choices") or []
+    return None if choices and choices[0].get("message", {}).get("content") else "the chat answer is empty"
+
+
+def run(check: Check, cluster: Cluster, pause_seconds: float = 0.5) -> None:
+    """Returns when the service answers with its newest revision. Raises NotServing at the deadline."""
+    end = time.monotonic() + check.deadline_seconds
+    said = None
+    while True:
+        try:
+            problem = rollout_problem(cluster.deployment(check.namespace, f"{check.service}-predictor"), check.revision)
+        except requests.RequestException as error:
+            problem = f"the Kubernetes API does not answer: {type(error).__name__}"
+        problem = problem or chat_problem(check)
+        if problem is None:
+            print(f"{check.service} serves revision {check.revision} and answers", flush=True)
+            return
+        if time.monotonic() > end:
+            raise NotServing(f"{check.service} does not serve after {check.deadline_seconds:.0f} s: {problem}")
+        if problem != said:
+            print(f"waiting: {problem}", flush=True)
+            said = problem
+        time.sleep(pause_seconds)
+
+
+def main() -> int:
+    try:
+        run(Check.from_environment(os.environ), Cluster())
+    except NotServing as error:
+        print(error, file=sys.stderr, flush=True)
+        TERMINATION_LOG.write_text(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""PostgreSQL for the model registry: one server, one volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mistral_on_l4.manifests.jobs import from_secret, value
+from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+
+NAME = "model-registry-db"
+PORT = 5432
+USER = "model_registry"
+DATABASE = "model_registry"
+_TAGS = labels(NAME, "database")
+_SELECTOR = selector(NAME, "database")
+# Uid and gid of postgres in the image's Alpine variant.
+_UID = 70
+
+
+def service(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return metadata(NAME, namespace, _TAGS), {"selector": _SELECTOR, "ports": [{"name": "postgresql", "port": PORT}]}
+
+
+def network_policy(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Only the registry's server talks to its database."""
+    server = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "model-registry"}}}
+    spec = {
+        "podSelector": {"matchLabels": _SELECTOR},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [server], "ports": [{"protocol": "TCP", "port": PORT}]}],
+    }
+    return metadata(NAME, namespace, _TAGS), spec
+
+
+def stateful_set(
+    namespace: str, image: str, secret: str, storage_class: Any, volume_size: str, pull_secret: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, spec). The claim is kept on scale-down and goes with the StatefulSet."""
+    ready = {"exec": {"command": ["pg_isready", "-U", USER, "-d", DATABASE]}, "timeoutSeconds": 5}
+    container = {
+        "name": "postgres",
+        "image": image,
+        "env": [
+            value("POSTGRES_USER", USER),
+            value("POSTGRES_DB", DATABASE),
+            from_secret("POSTGRES_PASSWORD", secret, "password"),
+            # The mount's own folder holds lost+found, which initdb refuses.
+            value("PGDATA", "/var/lib/postgresql/data/pgdata"),
+        ],
+        "ports": [{"name": "postgresql", "containerPort": PORT}],
+        "startupProbe": {**ready, "periodSeconds": 2, "failureThreshold": 120},
+        "readinessProbe": {**ready, "periodSeconds": 5},
+        "livenessProbe": {**ready, "periodSeconds": 15, "failureThreshold": 4},
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": _UID},
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/var/lib/postgresql/data"},
+            {"name": "run", "mountPath": "/var/run/postgresql"},
+        ],
+    }
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _UID,
+            "runAsGroup": _UID,
+            "fsGroup": _UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "run", "emptyDir": {"sizeLimit": "16Mi"}}],
+    }
+    if pull_secret:
+        pod["imagePullSecrets"] = [{"name": pull_secret}]
+    claim = {
+        "metadata": {"name": "data", "labels": _SELECTOR},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "resources": {"requests": {"storage": volume_size}},
+        },
+    }
+    spec = {
+        "serviceName": NAME,
+        "replicas": 1,
+        "selector": {"matchLabels": _SELECTOR},
+        "template": {"metadata": {"labels": _TAGS}, "spec": pod},
+        "volumeClaimTemplates": [claim],
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+    }
+    return metadata(NAME, namespace, _TAGS), spec
