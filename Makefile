@@ -1,0 +1,79 @@
+# Two commands do all: `make up` and `make test`. Everything made here lies in .venv, .local and the user's cache.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+STACK ?= dev
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+.PHONY: help venv env up down test test-fast lint format preview rehearse mutation clean lock \
+	bench-stack bench-weights bench-plan
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@[ "$$(uname -s)" = Linux ] || { echo "this project runs on Linux (or WSL2), not on $$(uname -s)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing): install one, or name it with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' has no venv module: install it (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Python environment: installing the locked packages into $(VENV) (a minute or two, once)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+venv: $(STAMP) ## the Python environment in .venv
+
+env: $(STAMP) ## exports for the local stack: eval "$(make -s env)"
+	@$(BIN)/python -m mistral_on_l4.embedded env
+
+up: $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
+	@$(BIN)/demo up
+
+down: $(STAMP) ## pulumi destroy, then stop the cluster; nothing of ours stays behind
+	@$(BIN)/demo down
+
+test: $(STAMP) lint test-fast ## everything that can be tested here, with a real up, preview, refresh and destroy
+	@$(BIN)/python -m pytest tests -m embedded
+
+test-fast: $(STAMP) ## the tests without servers, under a minute
+	@$(BIN)/python -m pytest tests -m "not embedded" -q
+
+lint: $(STAMP) ## format, style and types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+format: $(STAMP) ## let ruff format and fix
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+preview: $(STAMP) ## what would change: make preview STACK=dev
+	@$(BIN)/demo preview -s $(STACK)
+
+rehearse: $(STAMP) ## a whole up and destroy of an AWS stack without an account: make rehearse STACK=dev
+	@$(BIN)/demo rehearse -s $(STACK)
+
+mutation: $(STAMP) ## break the shipped stacks in many ways and count what is caught
+	@$(BIN)/python -m bench.mutation
+
+bench-stack: $(STAMP) ## the local stack against a person with a shell
+	@$(BIN)/python -m bench.stack
+
+bench-weights: $(STAMP) ## the seed job against the usual tools
+	@$(BIN)/python -m bench.weights
+
+bench-plan: $(STAMP) ## the cost of a plan
+	@$(BIN)/python -m bench.plan
+
+lock: $(STAMP) ## resolve pyproject.toml again into the hashed locks
+	@$(BIN)/python -m pip install --quiet uv
+	@for extra in "" dev; do \
+	  $(BIN)/uv pip compile pyproject.toml $${extra:+--extra $$extra} --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet -o requirements$${extra:+-$$extra}.txt; done
+
+clean: ## stop the stack and remove .venv, .local and caches of tools (not the user's Go caches)
+	@[ ! -x $(BIN)/demo ] || $(BIN)/demo down --purge
+	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,240 @@
+"""From configuration and plan to the arguments of the components: what `__main__.py` would otherwise have to spell out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from components.inference_service import ServingArgs
+from components.model_registry import ModelRegistry, ModelRegistryArgs
+from components.object_store import ObjectStore, ObjectStoreArgs, StoreKeys
+from components.platforms.base import Platform
+from components.registration import RegistrarArgs
+from components.secrets import StackSecrets
+from components.weights import SeederArgs
+from mistral_on_l4 import jobs
+from mistral_on_l4.images import image
+from mistral_on_l4.manifests import serving
+from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
+from mistral_on_l4.registry_entry import registry_entry
+from mistral_on_l4.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
+
+# Lengths in hexadecimal digits. Access keys are at most 20 characters long on MinIO.
+SECRETS = {
+    "root-user": 16,
+    "root-password": 40,
+    "writer-key": 20,
+    "writer-secret": 40,
+    "reader-key": 20,
+    "reader-secret": 40,
+    "database-password": 32,
+    "api-key": 48,
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A repository's files at a revision, and where they go in the bucket."""
+
+    name: str
+    repository: str
+    revision: str
+    prefix: str
+
+
+class StackInputs:
+    """Settings and plan of the stack that Pulumi runs; refuses, before any resource, what cannot work."""
+
+    def __init__(self) -> None:
+        self.settings = _settings()
+        try:
+            self.plan: StackPlan = plan_stack(self.settings, stack=pulumi.get_stack())
+        except PlanError as error:
+            raise pulumi.RunError(str(error)) from None
+        if self.plan.misfits:
+            raise pulumi.RunError("\n".join(self.plan.misfits))
+        for service in self.plan.services:
+            for warning in service.warnings:
+                pulumi.log.warn(f"{service.name}: {warning}")
+        config = pulumi.Config()
+        self.hub_token = config.get_secret("hubToken")
+        given = {"api-key": config.get_secret("apiKey")}
+        self.secrets = StackSecrets("secrets", SECRETS, given)
+
+    # -- what the components take --------------------------------------------------------------------------------------
+
+    def object_store(self, platform: Platform) -> ObjectStoreArgs:
+        spaces, secret = self.settings.namespaces, self.secrets
+        keys = StoreKeys(*(secret[name] for name in list(SECRETS)[:6]))
+        return ObjectStoreArgs(
+            settings=self.settings.object_store,
+            namespace=spaces.object_store,
+            client_namespaces=(spaces.services, spaces.registry),
+            keys=keys,
+            server_image=self._image("minio"),
+            setup_image=self._image("mc"),
+            storage_class=platform.storage_class,
+            tls_secret=platform.store_tls_secret,
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    def registry(self, platform: Platform) -> ModelRegistryArgs:
+        return ModelRegistryArgs(
+            settings=self.settings.registry,
+            namespace=self.settings.namespaces.registry,
+            client_namespaces=(self.settings.namespaces.services,),
+            image=self._image("registry"),
+            database=platform.registry_database,
+            database_image=self._image("postgres"),
+            database_password=self.secrets["database-password"],
+            storage_class=platform.storage_class,
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    def seeder(self, platform: Platform) -> SeederArgs:
+        proxy = self.settings.proxy
+        named = {"HTTP_PROXY": proxy.http, "HTTPS_PROXY": proxy.https, "NO_PROXY": ",".join(("svc", *proxy.no_proxy))}
+        return SeederArgs(
+            namespace=self.settings.namespaces.object_store,
+            image=self._image("jobs"),
+            scripts=jobs.scripts("seed_weights"),
+            entry="seed_weights.py",
+            hub_endpoint=platform.hub_endpoint,
+            hub_token=self.hub_token,
+            proxy={key: text for key, text in named.items() if text and (proxy.http or proxy.https)},
+            ca_secret=platform.store_tls_secret,
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    def registrar(self, platform: Platform, registry: ModelRegistry) -> RegistrarArgs:
+        return RegistrarArgs(
+            namespace=self.settings.namespaces.registry,
+            image=self._image("jobs"),
+            scripts=jobs.scripts("register_model"),
+            entry="register_model.py",
+            registry_name=self.settings.registry.name,
+            registry_url=registry.url,
+            registry_identity=registry.identity,
+            store_keys=(self.secrets["reader-key"], self.secrets["reader-secret"]),
+            ca_secret=platform.store_tls_secret,
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    def serving(self, platform: Platform, store: ObjectStore) -> ServingArgs:
+        return ServingArgs(
+            namespace=self.settings.namespaces.services,
+            engine_image=self._image("engine", self.plan.services[0].image if self.plan.services else None),
+            # The runtime is shared, so its /dev/shm is sized for the service that needs most; memory is only used when written.
+            shm_size=max((service.pod.shm_size for service in self.plan.services if service.pod), key=_mebibytes, default="1Gi"),
+            services=tuple(service.name for service in self.plan.services),
+            storage_config=self._storage_config(store) if platform.declares_storage_config else None,
+            api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
+            job_image=self._image("jobs"),
+            scripts=jobs.scripts("check_service"),
+            entry="check_service.py",
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """Every checkpoint once, in the order of the services, however many services share it."""
+        seen = set()
+        for service in self.settings.enabled_services:
+            if service.prefix not in seen:
+                seen.add(service.prefix)
+                repository = self.plan.service(service.name).checkpoint
+                yield Checkpoint(service.prefix.rstrip("/"), repository, service.revision, service.prefix)
+
+    def services(self) -> Iterator[tuple[ServiceSettings, ServicePlan]]:
+        for service in self.settings.enabled_services:
+            yield service, self.plan.service(service.name)
+
+    def registry_entry(self, service: ServiceSettings, plan: ServicePlan) -> dict[str, Any]:
+        return registry_entry(service, plan, self.settings)
+
+    def service_spec(
+        self, service: ServiceSettings, plan: ServicePlan, ids: pulumi.Output[Mapping[str, str]], platform: Platform
+    ) -> serving.ServiceSpec:
+        if plan.pod is None:
+            raise pulumi.RunError(f"{service.name}: its pool has no instance type that the catalogue knows")
+        link = {
+            "modelregistry.opendatahub.io/name": self.settings.registry.name,
+            "modelregistry.opendatahub.io/registered-model-id": ids.apply(lambda found: found["registeredModelId"]),
+            "modelregistry.opendatahub.io/model-version-id": ids.apply(lambda found: found["modelVersionId"]),
+        }
+        labelled = platform.registry_link == "labels"
+        one_user = plan.at(1)
+        return serving.ServiceSpec(
+            name=service.name,
+            namespace=self.settings.namespaces.services,
+            storage_path=service.prefix,
+            args=plan.args,
+            requests=plan.pod.requests,
+            limits=plan.pod.limits,
+            placement=platform.placement(service.pool),
+            startup_seconds=plan.startup_seconds,
+            ready_seconds=max(plan.ready_seconds, 300),
+            predicted_ttft_ms=one_user.ttft_ms,
+            predicted_tpot_ms=one_user.tpot_ms,
+            deployment_mode=platform.deployment_mode,
+            auth=self.settings.access.auth == "token",
+            link_labels=link if labelled else {},
+            link_annotations={} if labelled else link,
+            pull_secret=self.settings.images.pull_secret,
+        )
+
+    # -- outputs -------------------------------------------------------------------------------------------------------
+
+    def export(self, platform: Platform, store: ObjectStore, registry: ModelRegistry, urls: Mapping[str, pulumi.Output[str]]) -> None:
+        """The stack's outputs: what `demo` and people read after `up`."""
+        pulumi.export("platform", self.settings.platform.value)
+        pulumi.export("rehearsal", platform.rehearsal)
+        pulumi.export("namespace", self.settings.namespaces.services)
+        pulumi.export("services", dict(urls))
+        pulumi.export("registryUrl", registry.url)
+        pulumi.export("objectStore", {"endpoint": store.endpoint, "bucket": store.bucket})
+        pulumi.export("usdPerHour", self.plan.usd_per_hour)
+        if self.settings.access.auth == "token":
+            pulumi.export("apiKey", self.secrets["api-key"])
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _image(self, role: str, pinned: str | None = None) -> str:
+        return image(role, self.settings.images, pinned)
+
+    def _storage_config(self, store: ObjectStore) -> pulumi.Output[str]:
+        """KServe's storage initializer decodes this into a map of strings, so every value is one."""
+        return pulumi.Output.secret(
+            pulumi.Output.json_dumps(
+                {
+                    "type": "s3",
+                    "access_key_id": self.secrets["reader-key"],
+                    "secret_access_key": self.secrets["reader-secret"],
+                    "endpoint_url": store.endpoint,
+                    "bucket": store.bucket,
+                    "region": self.settings.object_store.region,
+                }
+            )
+        )
+
+
+def _settings() -> Settings:
+    """The stack's configuration as Pulumi hands it over; a mistake ends the run with one line each."""
+    # The SDK's Config reads key by key; unknown keys can only be found in the whole.
+    config = json.loads(os.environ.get("PULUMI_CONFIG") or "{}") or pulumi.runtime.config.CONFIG
+    values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    if "region" not in values and "aws:region" in config:
+        values["region"] = config["aws:region"]
+    try:
+        return settings_from(values, f"Pulumi.{pulumi.get_stack()}.yaml")
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def _mebibytes(quantity: str) -> int:
+    factor = {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+    return int(quantity[:-2]) * factor
