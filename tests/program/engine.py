@@ -1,0 +1,105 @@
+"""One recording mock engine for program tests: what was registered, with which inputs, in which order of dependence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks as pulumi_mocks
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A resource as the program declared it: type token, name, inputs (secrets unwrapped), URNs it depends on."""
+
+    token: str
+    name: str
+    inputs: Mapping[str, Any]
+    depends_on: tuple[str, ...] = ()
+    parent: str = ""
+
+
+@dataclass
+class Engine(pulumi_mocks.Mocks):
+    """Answers every registration with its inputs and an id; `calls` maps an invoke's token to its answer.
+
+    unknown: in previews, the tokens whose outputs stay unknown, as they are before the first `up`.
+    """
+
+    calls: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resources: list[Registered] = field(default_factory=list)
+    invoked: list[str] = field(default_factory=list)
+
+    def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        state = {**args.inputs, **self.outputs.get(args.typ, {})}
+        if args.typ == "pulumi:index:Stash":
+            state["output"] = args.inputs.get("input")
+        if args.typ.startswith("kubernetes:"):
+            state["metadata"] = {"uid": f"uid-of-{args.name}", **(state.get("metadata") or {})}
+        return args.resource_id or f"{args.name}-id", state
+
+    def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        self.invoked.append(args.token)
+        if args.token not in self.calls:
+            raise AssertionError(f"the program asked for {args.token}, which this test does not answer")
+        return dict(self.calls[args.token](args.args)), None
+
+    def of(self, token: str) -> list[Registered]:
+        """Everything of a type, by token or by its last part (`Job`, `InferenceService`)."""
+        return [found for found in self.resources if token in (found.token, found.token.rpartition(":")[2])]
+
+    def named(self, kind: str, name: str) -> Registered:
+        """The Kubernetes object of a kind with this metadata.name."""
+        for found in self.of(kind):
+            if (found.inputs.get("metadata") or {}).get("name") == name:
+                return found
+        known = [(found.inputs.get("metadata") or {}).get("name") for found in self.of(kind)]
+        raise AssertionError(f"no {kind} named {name}; there are {known}")
+
+
+class _Monitor(pulumi_mocks.MockMonitor):
+    """The SDK's mock monitor, which also keeps what it is told of dependencies and parents."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._engine = engine
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802  (the name of the RPC)
+        self._keep(request, request.type, request.properties)
+        return super().ReadResource(request)
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        self._keep(request, request.type, request.object)
+        return super().RegisterResource(request)
+
+    def _keep(self, request: Any, token: str, properties: Any) -> None:
+        inputs = pulumi.runtime.rpc.deserialize_properties(properties)
+        plain = pulumi.runtime.rpc.unwrap_rpc_secret_struct_properties(inputs)[0] if hasattr(
+            pulumi.runtime.rpc, "unwrap_rpc_secret_struct_properties"
+        ) else inputs
+        self._engine.resources.append(Registered(token, request.name, plain, tuple(request.dependencies), request.parent))
+
+
+def run(
+    program: Callable[[], None],
+    engine: Engine,
+    stack: str = "local",
+    config: Mapping[str, str] | None = None,
+    preview: bool = False,
+) -> Engine:
+    """Runs a program against the engine until nothing is left to register, and returns the engine."""
+    pulumi.runtime.set_all_config({f"mistral-on-l4:{key}": value for key, value in (config or {}).items()})
+
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(engine, project="mistral-on-l4", stack=stack, preview=preview, monitor=_Monitor(engine))
+
+    @pulumi.runtime.test
+    def body() -> None:
+        program()
+
+    body()
+    return engine
