@@ -11,15 +11,21 @@ import pulumi
 from pulumi.runtime import mocks as pulumi_mocks
 
 
+# How Pulumi marks special values on the wire, and a secret among them.
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+
+
 @dataclass(frozen=True)
 class Registered:
-    """A resource as the program declared it: type token, name, inputs (secrets unwrapped), URNs it depends on."""
+    """A resource as the program declared it: type token, name, inputs (unwrapped), URNs it depends on, paths of secret inputs."""
 
     token: str
     name: str
     inputs: Mapping[str, Any]
     depends_on: tuple[str, ...] = ()
     parent: str = ""
+    secrets: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -78,10 +84,23 @@ class _Monitor(pulumi_mocks.MockMonitor):
 
     def _keep(self, request: Any, token: str, properties: Any) -> None:
         inputs = pulumi.runtime.rpc.deserialize_properties(properties)
-        plain = pulumi.runtime.rpc.unwrap_rpc_secret_struct_properties(inputs)[0] if hasattr(
-            pulumi.runtime.rpc, "unwrap_rpc_secret_struct_properties"
-        ) else inputs
-        self._engine.resources.append(Registered(token, request.name, plain, tuple(request.dependencies), request.parent))
+        secrets: set[str] = set()
+        plain = _unwrapped(inputs, "", secrets)
+        self._engine.resources.append(
+            Registered(token, request.name, plain, tuple(request.dependencies), request.parent, frozenset(secrets))
+        )
+
+
+def _unwrapped(value: Any, path: str, secrets: set[str]) -> Any:
+    """The plain value; paths of what was a secret on the wire are collected, such as `stringData` or `spec.env[0].value`."""
+    if isinstance(value, dict):
+        if value.get(_SIGNATURE) == _SECRET:
+            secrets.add(path)
+            return _unwrapped(value["value"], path, secrets)
+        return {key: _unwrapped(item, f"{path}.{key}".lstrip("."), secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unwrapped(item, f"{path}[{index}]", secrets) for index, item in enumerate(value)]
+    return value
 
 
 def run(
