@@ -1,0 +1,1 @@
+"""Stand-in for the Kubeflow Model Registry server: its REST API, kept in SQLite."""
