@@ -1,6 +1,6 @@
 """A hub of the Hugging Face kind on this machine, with small generated checkpoints under the real repository ids.
 
-A simulation, said so in every repository's README: the protocol is the hub's, the weights are seeded noise. It stands in
+A simulation, as every README in it says: the protocol is the hub's, the weights are seeded noise. It stands in
 for huggingface.co where there is no internet, so that the seed Jobs run unchanged: they and huggingface_hub find it by
 HF_ENDPOINT.
 """

@@ -1,6 +1,6 @@
 """What the hub says: JSON of its API, headers, error codes, ranges. No sockets here.
 
-Shapes and header names as huggingface_hub 0.32 to 2.4 needs them: without X-Repo-Commit and an ETag it refuses to download,
+Shapes and header names as huggingface_hub 0.32 to 2.4 needs them: without X-Repo-Commit and ETag it does not download,
 and without X-Linked-Size and X-Linked-Etag on a redirect older ones take the size of the redirect's own body.
 """
 

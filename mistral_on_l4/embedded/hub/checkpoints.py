@@ -1,6 +1,6 @@
 """The three checkpoints of the demo, small: the real architecture's fields, an eighth of its width, few layers.
 
-Field names of config.json are those of the real repositories (MistralForCausalLM; compressed-tensors for FP8 and W4A16).
+Field names of config.json are the real repositories' (MistralForCausalLM; compressed-tensors for FP8 and W4A16).
 Heads, KV heads, intermediate size and vocabulary divide by 4, so that tensor parallelism over four GPUs stays valid.
 """
 

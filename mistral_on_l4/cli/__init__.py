@@ -1,0 +1,95 @@
+"""The command `demo`. One module per subcommand, imported only when it runs: `demo plan` never imports what `demo up` needs.
+
+A module holds `app`, a typer application of one command or of several. Exit codes: 0 all is well; 1 it did not work, with one
+line on standard error; 2 the command was given wrongly.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+# Name -> (module in this package, help). The order is that of a stack's life.
+COMMANDS = {
+    "plan": ("plan", "Say whether each service fits, how fast it will be and what it costs."),
+    "doctor": ("doctor", "Check an AWS account and the hub before anything is created."),
+    "up": ("up", "Bring the local stack up and ask both services a question."),
+    "status": ("status", "Show services, weights and registry entries of a running stack."),
+    "chat": ("chat", "Ask the services of a stack a question, side by side."),
+    "logs": ("logs", "Print the log of a pod of the local cluster."),
+    "weights": ("weights", "Verify or prune the checkpoints in the bucket."),
+    "preview": ("preview", "Preview a stack, on stand-in providers where there are no credentials."),
+    "rehearse": ("rehearse", "Bring an AWS stack up and down on stand-in providers."),
+    "park": ("park", "Bring the GPU pools to zero and keep everything else."),
+    "unpark": ("unpark", "Bring the GPU pools back."),
+    "sweep": ("sweep", "Prove after destroy that nothing billable is left."),
+    "pr-comment": ("pr_comment", "Write the comment of a pull request from a preview's events."),
+    "eks-token": ("eks_token", "Print an ExecCredential for an EKS cluster."),
+    "down": ("down", "Destroy the local stack and stop its cluster."),
+}
+# Commands of Kubernetes' and Pulumi's machinery, not of people.
+HIDDEN = {"eks-token"}
+
+
+class Failure(Exception):
+    """The command did not work; the text is one line for people (a second one may say what to do)."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """Subcommands from the table above; only the one that runs is imported, and the help imports none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, text = COMMANDS[cmd_name]
+        if ctx.resilient_parsing or _only_help(ctx):
+            return typer.core.TyperCommand(name=cmd_name, help=text, short_help=text)
+        app: typer.Typer = import_module(f"mistral_on_l4.cli.{module}").app
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+def _only_help(ctx: Any) -> bool:
+    return len(sys.argv) == 2 and sys.argv[1] in ("--help", "-h") and ctx.parent is None
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Mistral-Small-24B on NVIDIA L4: plan it, bring it up, look at it, take it down.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Mistral-Small-24B on NVIDIA L4: plan it, bring it up, look at it, take it down."""
+
+
+def main() -> None:
+    """Runs the command line; the only place where a Failure becomes a line on standard error and an exit code."""
+    try:
+        app()
+    except Failure as failure:
+        print(f"demo: {failure}", file=sys.stderr)
+        sys.exit(failure.code)
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
