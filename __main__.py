@@ -1,7 +1,9 @@
 """Mistral-Small-24B on NVIDIA L4: the whole demo stack, top to bottom in the order of its graph.
 
-    GPU nodes || (object store -> weights per checkpoint) || (registry -> registration per service) -> service per plan
+GPU nodes || (object store -> weights per checkpoint) || (registry -> registration per service) -> service per plan
 """
+
+from pulumi import ResourceOptions
 
 from components.inference_service import InferenceService, Serving
 from components.model_registry import ModelRegistry
@@ -11,7 +13,6 @@ from components.platforms import platform_for
 from components.registration import Registrar, Registration
 from components.stack import StackInputs
 from components.weights import Weights, WeightsSeeder
-from pulumi import ResourceOptions
 
 stack = StackInputs()
 platform = platform_for(stack.settings)

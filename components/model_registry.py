@@ -103,8 +103,6 @@ class ModelRegistry(pulumi.ComponentResource):
         meta, spec = postgres.stateful_set(
             args.namespace, args.database_image, DATABASE_SECRET, args.storage_class, args.settings.volume_size, args.pull_secret
         )
-        database = k8s.apps.v1.StatefulSet(
-            f"{name}-database", metadata=meta, spec=spec, opts=self._after(secret, service, policy)
-        )
+        database = k8s.apps.v1.StatefulSet(f"{name}-database", metadata=meta, spec=spec, opts=self._after(secret, service, policy))
         self.identity = database.metadata.apply(lambda found: str(found.uid))
         return [from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, [database]

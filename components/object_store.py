@@ -113,7 +113,10 @@ class ObjectStore(pulumi.ComponentResource):
             args.namespace, args.server_image, args.storage_class, args.settings.volume_size, args.tls_secret, args.pull_secret
         )
         server = k8s.apps.v1.StatefulSet(
-            f"{name}-server", metadata=meta, spec=spec, opts=after(child, pulumi.ResourceOptions(depends_on=[root, service, policy]))
+            f"{name}-server",
+            metadata=meta,
+            spec=spec,
+            opts=after(child, pulumi.ResourceOptions(depends_on=[root, service, policy])),
         )
         self.identity = server.metadata.apply(lambda found: str(found.uid))
         data = manifests.setup_data(self.bucket)

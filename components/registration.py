@@ -36,9 +36,7 @@ class RegistrarArgs:
 class Registrar(pulumi.ComponentResource):
     """Script, service account and rights of the registration Jobs: they read the weights' manifest and write one ConfigMap."""
 
-    def __init__(
-        self, name: str, args: RegistrarArgs, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: RegistrarArgs, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:registry:Registrar", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, provider=provider)
         self.args, self.provider = args, provider

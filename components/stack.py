@@ -189,7 +189,9 @@ class StackInputs:
 
     # -- outputs -------------------------------------------------------------------------------------------------------
 
-    def export(self, platform: Platform, store: ObjectStore, registry: ModelRegistry, urls: Mapping[str, pulumi.Output[str]]) -> None:
+    def export(
+        self, platform: Platform, store: ObjectStore, registry: ModelRegistry, urls: Mapping[str, pulumi.Output[str]]
+    ) -> None:
         """The stack's outputs: what `demo` and people read after `up`."""
         pulumi.export("platform", self.settings.platform.value)
         pulumi.export("rehearsal", platform.rehearsal)

@@ -108,7 +108,9 @@ class KubeClient:
         user = _named(config, "users", "user", entry["user"])
         unsupported = {"exec", "auth-provider"} & user.keys()
         if unsupported:
-            raise ValueError(f"kubeconfig user {entry['user']!r} uses {unsupported.pop()!r}: only certificates and tokens work here")
+            raise ValueError(
+                f"kubeconfig user {entry['user']!r} uses {unsupported.pop()!r}: only certificates and tokens work here"
+            )
         base = base or Path.cwd()
         headers = {}
         if token := user.get("token"):
@@ -243,9 +245,7 @@ class KubeClient:
         field_selector: str | None = None,
     ) -> Object:
         """All objects of a kind, in every namespace unless one is named: {"metadata": {...}, "items": [...]}."""
-        return self.request(
-            "GET", self.path(api_version, kind, None, namespace), params=_selectors(label_selector, field_selector)
-        )
+        return self.request("GET", self.path(api_version, kind, None, namespace), params=_selectors(label_selector, field_selector))
 
     def create(self, obj: Mapping[str, Any], namespace: str | None = None, params: Mapping[str, str] | None = None) -> Object:
         """Posts a new object. An existing one is an ApiError with reason AlreadyExists."""

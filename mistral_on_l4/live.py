@@ -19,7 +19,14 @@ from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
 Reach = Callable[[str], AbstractContextManager[str]]
 
 # Waiting reasons of a container that say it will not start by itself.
-_TROUBLE = {"CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "NoLocalProgram", "InvalidImageName"}
+_TROUBLE = {
+    "CrashLoopBackOff",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "NoLocalProgram",
+    "InvalidImageName",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,9 @@ def pod_problem(pod: Mapping[str, Any]) -> str | None:
         if waiting.get("reason") in _TROUBLE:
             ended = (status.get("lastState") or {}).get("terminated") or {}
             last = _last_line(ended.get("message"))
-            return f"container {status['name']}: {waiting['reason']}" + (f": {last}" if last else f" ({waiting.get('message', '')})")
+            return f"container {status['name']}: {waiting['reason']}" + (
+                f": {last}" if last else f" ({waiting.get('message', '')})"
+            )
         ended = (status.get("state") or {}).get("terminated") or {}
         if ended and ended.get("exitCode"):
             return f"container {status['name']} ended with exit code {ended['exitCode']}: {_last_line(ended.get('message'))}"

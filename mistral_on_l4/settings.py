@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -362,7 +363,7 @@ class Settings(_Section):
                     "give each checkpoint its own"
                 )
         prefixes = sorted(held)
-        for outer, inner in zip(prefixes, prefixes[1:], strict=False):
+        for outer, inner in pairwise(prefixes):
             if inner.startswith(outer):
                 raise ValueError(f"prefix {inner!r} lies inside {outer!r}: a download of the outer one would fetch both")
         return self

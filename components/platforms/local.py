@@ -52,8 +52,7 @@ class LocalPlatform(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._pools = {
-            pool.name: self._nodes(pool, catalogue.instance(pool.instance_type), settings.region)
-            for pool in settings.pools.groups
+            pool.name: self._nodes(pool, catalogue.instance(pool.instance_type), settings.region) for pool in settings.pools.groups
         }
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
 

@@ -47,7 +47,7 @@ class Failure(Exception):
 class LazyGroup(typer.core.TyperGroup):
     """Subcommands from the table above; only the one that runs is imported, and the help imports none."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (typer's signature)
         return [name for name in COMMANDS if name not in HIDDEN]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

@@ -110,9 +110,7 @@ def stop(home: LocalHome, name: str, grace: float = 15.0) -> bool:
         if not _gone(running, grace):
             _signal(running, signal.SIGKILL, group=True)
             if not _gone(running, 5.0):
-                raise ProcessFailed(
-                    f"{name} (pid {running.pid}) does not end, not even by SIGKILL: see /proc/{running.pid}/status"
-                )
+                raise ProcessFailed(f"{name} (pid {running.pid}) does not end, not even by SIGKILL: see /proc/{running.pid}/status")
     _file(home, name).unlink(missing_ok=True)
     return running is not None
 

@@ -79,9 +79,7 @@ class Registration:
                 raise Failure(f"REGISTRATION has no {part}.{needed}")
         for fields, extra in ((model, {}), (version, facts), (artifact, facts)):
             properties = {**(fields.get("customProperties") or {}), **extra}
-            fields["customProperties"] = {
-                name: custom_property(value) for name, value in properties.items() if value is not None
-            }
+            fields["customProperties"] = {name: custom_property(value) for name, value in properties.items() if value is not None}
         for fields in (model, version, artifact):
             fields["state"] = "LIVE"
         # The official client finds an artifact by its model's name.
@@ -144,12 +142,8 @@ def read_manifest(environment: Mapping[str, str]) -> Json:
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in ("NoSuchKey", "404"):
-            raise Failure(
-                f"s3://{bucket}/{key} does not exist: the weights are not complete, run the seed job first"
-            ) from error
-        raise Failure(
-            f"cannot read s3://{bucket}/{key}: {code} {error.response.get('Error', {}).get('Message', '')}"
-        ) from error
+            raise Failure(f"s3://{bucket}/{key} does not exist: the weights are not complete, run the seed job first") from error
+        raise Failure(f"cannot read s3://{bucket}/{key}: {code} {error.response.get('Error', {}).get('Message', '')}") from error
     except (BotoCoreError, ValueError) as error:
         raise Failure(f"cannot read s3://{bucket}/{key}: {error}") from error
 
@@ -197,9 +191,7 @@ class Registry:
             "model_versions", "model_version", owned, "model_versions", {**wanted.version, "registeredModelId": model}
         )
         owned = {"parentResourceId": version}
-        artifact = self._ensure(
-            "model_artifacts", "model_artifact", owned, f"model_versions/{version}/artifacts", wanted.artifact
-        )
+        artifact = self._ensure("model_artifacts", "model_artifact", owned, f"model_versions/{version}/artifacts", wanted.artifact)
         return Ids(model, version, artifact)
 
     def _ensure(self, collection: str, finder: str, owner: Mapping[str, str], create: str, wanted: Json) -> str:
@@ -223,9 +215,7 @@ class Registry:
         properties = {**(found.get("customProperties") or {}), **wanted["customProperties"]}
         fixed = ("name", "registeredModelId", "artifactType", "customProperties")
         changes = {name: value for name, value in wanted.items() if name not in fixed and value is not None}
-        same = all(found.get(name) == value for name, value in changes.items()) and properties == found.get(
-            "customProperties"
-        )
+        same = all(found.get(name) == value for name, value in changes.items()) and properties == found.get("customProperties")
         if same:
             print(f"{collection}/{found['id']} is as it should be", flush=True)
             return
@@ -237,14 +227,10 @@ class Registry:
             raise Failure(f"the registry answers 404 to PATCH {collection}/{found['id']}, which it found a moment ago")
         print(f"updated {collection}/{found['id']}", flush=True)
 
-    def _call(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, body: Json | None = None
-    ) -> Json | None:
+    def _call(self, method: str, path: str, params: Mapping[str, str] | None = None, body: Json | None = None) -> Json | None:
         """The decoded answer, None for 404. Raises _Again for what passes, Failure for what does not."""
         try:
-            answer = self._session.request(
-                method, f"{self._base}/{path}", params=params, json=body, timeout=_REQUEST_TIMEOUT
-            )
+            answer = self._session.request(method, f"{self._base}/{path}", params=params, json=body, timeout=_REQUEST_TIMEOUT)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _Again(f"{self._base} does not answer: {_reason(error)}") from error
         except requests.RequestException as error:
@@ -254,9 +240,7 @@ class Registry:
             raise _Again(f"HTTP {answer.status_code} {_message(answer)}")
         if answer.status_code == 404:
             if "page not found" in text:
-                raise Failure(
-                    f"{self._base} is not there (404 page not found): the server behind REGISTRY_URL speaks no v1alpha3"
-                )
+                raise Failure(f"{self._base} is not there (404 page not found): the server behind REGISTRY_URL speaks no v1alpha3")
             return None
         if not answer.ok:
             raise Failure(f"the registry refuses {method} {path}: HTTP {answer.status_code} {_message(answer)}")
@@ -300,13 +284,9 @@ class Cluster:
         """Raises Failure outside a pod, and in one without a service account's token."""
         host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
         if not host or not port:
-            raise Failure(
-                "KUBERNETES_SERVICE_HOST and _PORT are not set: this job writes its result through the cluster's API"
-            )
+            raise Failure("KUBERNETES_SERVICE_HOST and _PORT are not set: this job writes its result through the cluster's API")
         if not (account / "token").is_file():
-            raise Failure(
-                f"{account}/token is missing: the pod needs a service account with automountServiceAccountToken"
-            )
+            raise Failure(f"{account}/token is missing: the pod needs a service account with automountServiceAccountToken")
         address = f"[{host}]" if ":" in host else host
         return cls(
             f"https://{address}:{port}",
@@ -315,9 +295,7 @@ class Cluster:
             str(account / "ca.crt"),
         )
 
-    def call(
-        self, method: str, path: str, body: Json | None = None, content_type: str = "application/json"
-    ) -> tuple[int, Json]:
+    def call(self, method: str, path: str, body: Json | None = None, content_type: str = "application/json") -> tuple[int, Json]:
         """(status, decoded answer). Raises _Again when the API is away or out of breath."""
         headers = {"Authorization": f"Bearer {self.token.read_text().strip()}", "Content-Type": content_type}
         data = None if body is None else json.dumps(body).encode()
@@ -348,9 +326,7 @@ def job_owner(cluster: Cluster, environment: Mapping[str, str]) -> Json:
     return {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
 
 
-def write_result(
-    cluster: Cluster, name: str, data: Mapping[str, str], environment: Mapping[str, str], clock: Clock
-) -> None:
+def write_result(cluster: Cluster, name: str, data: Mapping[str, str], environment: Mapping[str, str], clock: Clock) -> None:
     """Creates or updates the ConfigMap, owned by this Job. Raises Failure, also for one that is somebody else's."""
     while True:
         try:
@@ -375,9 +351,7 @@ def _write_once(cluster: Cluster, name: str, data: Mapping[str, str], owner: Jso
         if found["metadata"].get("deletionTimestamp"):
             raise _Again("the previous one is still being deleted")
         if (found["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != MANAGED_BY:
-            raise Failure(
-                f"ConfigMap {cluster.namespace}/{name} exists and is not a registration's result: choose another name"
-            )
+            raise Failure(f"ConfigMap {cluster.namespace}/{name} exists and is not a registration's result: choose another name")
         metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
         patch = {"metadata": metadata, "data": {**dict.fromkeys(found.get("data") or {}), **data}}
         status, answer = cluster.call("PATCH", f"{collection}/{name}", patch, "application/merge-patch+json")

@@ -91,7 +91,12 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
     pod: dict[str, Any] = {
         "serviceAccountName": job.service_account,
         "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [container],
         "volumes": volumes,
     }

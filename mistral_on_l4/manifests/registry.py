@@ -20,7 +20,10 @@ def url(registry: str, namespace: str) -> str:
 
 
 def service(registry: str, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    spec = {"selector": selector(registry, "model-registry"), "ports": [{"name": "http-api", "port": PORT, "targetPort": "http-api"}]}
+    spec = {
+        "selector": selector(registry, "model-registry"),
+        "ports": [{"name": "http-api", "port": PORT, "targetPort": "http-api"}],
+    }
     return metadata(service_name(registry), namespace, labels(registry, "model-registry")), spec
 
 

@@ -175,7 +175,9 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
 def network_policy(services: Sequence[str], namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Only pods that say they are clients reach the services: vLLM's key guards /v1 alone, /invocations stays open."""
     spec = {
-        "podSelector": {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "In", "values": list(services)}]},
+        "podSelector": {
+            "matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "In", "values": list(services)}]
+        },
         "policyTypes": ["Ingress"],
         "ingress": [
             {

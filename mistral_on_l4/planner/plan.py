@@ -1,8 +1,8 @@
 """The planner's answer: what a stack needs, how fast it will be and what it costs.
 
     from mistral_on_l4.planner import plan_stack
-    plan = plan_stack(settings, stack="dev")        # StackPlan; raises PlanError for an unknown model, GPU, instance or region
-    for line in plan.misfits: ...                   # error text, one string per service that cannot load (its remedies on a second line)
+    plan = plan_stack(settings, stack="dev")        # StackPlan; PlanError: unknown model, GPU, instance, region
+    for line in plan.misfits: ...                   # error text, one per service that cannot load, with remedies
     service = plan.service("mistral-24b-fp8")       # ServicePlan
 
 Units: GiB = 2**30 bytes, GB = 10**9; times in milliseconds, unless a name says otherwise; money in US dollars. Everything here is
@@ -111,8 +111,8 @@ class Readiness:
 class ServicePlan:
     """One service. `checkpoint` is the hub's repository id; `gpus` are per replica; `instance` is None in the standalone form.
 
-    fits: whether it loads with every weight on the GPU; fits_with_offload: the same with cpu_offload_gib in the node's memory, None if no
-    offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments after those of the
+    fits: whether it loads with every weight on the GPU; fits_with_offload: the same with cpu_offload_gib in the node's memory,
+    None if no offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments after those of the
     runtime, --cpu-offload-gb included. startup_seconds: predicted load time x 2, for the startup probe; minutes_to_ready: from
     `up`. tpot_ms and ttft_ms of one user are `service.at(1)`.
     """

@@ -10,7 +10,6 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks as pulumi_mocks
 
-
 # How Pulumi marks special values on the wire, and a secret among them.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
@@ -74,11 +73,11 @@ class _Monitor(pulumi_mocks.MockMonitor):
         super().__init__(engine)
         self._engine = engine
 
-    def ReadResource(self, request: Any) -> Any:  # noqa: N802  (the name of the RPC)
+    def ReadResource(self, request: Any) -> Any:
         self._keep(request, request.type, request.properties)
         return super().ReadResource(request)
 
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+    def RegisterResource(self, request: Any) -> Any:
         self._keep(request, request.type, request.object)
         return super().RegisterResource(request)
 

@@ -26,16 +26,10 @@ def _loopback(text: str) -> tuple[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="mistral_on_l4.embedded.hub", description="A local hub with small generated checkpoints."
-    )
-    parser.add_argument(
-        "--home", type=Path, required=True, help="folder of the local stack; files are kept in its hub/"
-    )
+    parser = argparse.ArgumentParser(prog="mistral_on_l4.embedded.hub", description="A local hub with small generated checkpoints.")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the local stack; files are kept in its hub/")
     parser.add_argument("--listen", type=_loopback, required=True, metavar="127.X.Y.Z:PORT")
-    parser.add_argument(
-        "--url-seconds", type=float, default=3600.0, help="how long a storage URL is valid (default 3600)"
-    )
+    parser.add_argument("--url-seconds", type=float, default=3600.0, help="how long a storage URL is valid (default 3600)")
     arguments = parser.parse_args()
     repositories = prepare(arguments.home.resolve() / "hub", CHECKPOINTS)
     token = os.environ.get("MISTRAL_ON_L4_HUB_TOKEN")
@@ -43,9 +37,7 @@ def main() -> int:
     try:
         server = HubServer(arguments.listen, content, url_seconds=arguments.url_seconds)
     except OSError as error:
-        print(
-            f"the hub cannot listen on {arguments.listen[0]}:{arguments.listen[1]}: {error.strerror}", file=sys.stderr
-        )
+        print(f"the hub cannot listen on {arguments.listen[0]}:{arguments.listen[1]}: {error.strerror}", file=sys.stderr)
         return 1
     # shutdown() waits for serve_forever, which runs in this very thread: it must be called from another.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())

@@ -35,9 +35,7 @@ def no_revision(revision: str) -> Refusal:
 
 
 def no_entry(repository: Repository, path: str) -> Refusal:
-    return Refusal(
-        HTTPStatus.NOT_FOUND, f"Entry not found: {path}", "EntryNotFound", {"X-Repo-Commit": repository.commit}
-    )
+    return Refusal(HTTPStatus.NOT_FOUND, f"Entry not found: {path}", "EntryNotFound", {"X-Repo-Commit": repository.commit})
 
 
 def gate_closed(repository: Repository, known: bool) -> Refusal:
@@ -86,9 +84,7 @@ def tree(repository: Repository, below: str, recursive: bool) -> list[dict[str, 
         folders = entry.path[len(start) :].split("/")[:-1]
         for depth in range(1, len(folders) + 1):
             path = start + "/".join(folders[:depth])
-            items.setdefault(
-                path, {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
-            )
+            items.setdefault(path, {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0})
             if not recursive:
                 break
         if recursive or not folders:

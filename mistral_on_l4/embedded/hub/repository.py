@@ -152,9 +152,7 @@ def _texts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
         yield path, json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     yield (
         ".gitattributes",
-        "".join(
-            f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in ("*.safetensors", *sorted(_LFS_NAMES))
-        ),
+        "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in ("*.safetensors", *sorted(_LFS_NAMES))),
     )
     base = f"base_model: {checkpoint.base}\n" if checkpoint.base else ""
     yield (
@@ -185,8 +183,6 @@ def _entry(folder: Path, file: Path) -> Entry:
             if not lfs:
                 blob.update(block)
     if lfs:
-        pointer = (
-            f"version https://git-lfs.github.com/spec/v1\noid sha256:{content.hexdigest()}\nsize {size}\n".encode()
-        )
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{content.hexdigest()}\nsize {size}\n".encode()
         blob = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False)
     return Entry(path, size, content.hexdigest(), blob.hexdigest(), lfs)

@@ -91,9 +91,7 @@ class HubHandler(BaseHTTPRequestHandler):
             print(f"{time.strftime('%H:%M:%S')} {self.client_address[0]} {format % args}", flush=True)
 
     def log_request(self, code: int | str = "-", _size: int | str = "-") -> None:
-        self.log_message(
-            "%s %s %s", self.command, urlsplit(self.path).path, int(code) if isinstance(code, HTTPStatus) else code
-        )
+        self.log_message("%s %s %s", self.command, urlsplit(self.path).path, int(code) if isinstance(code, HTTPStatus) else code)
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
@@ -134,9 +132,7 @@ class HubHandler(BaseHTTPRequestHandler):
     def _whoami(self) -> None:
         if self._token() is None:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.")
-        self._json(
-            {"type": "user", "id": "local", "name": "local", "fullname": "Local user", "isPro": False, "orgs": []}
-        )
+        self._json({"type": "user", "id": "local", "name": "local", "fullname": "Local user", "isPro": False, "orgs": []})
 
     def _repository(self, owner: str, name: str) -> Repository:
         self._token()
@@ -188,15 +184,11 @@ class HubHandler(BaseHTTPRequestHandler):
             }
             self._redirect(HTTPStatus.FOUND, location, headers)
             return
-        location = (
-            f"/api/resolve-cache/models/{repository.id}/{repository.commit}/{quote(path)}?etag=%22{entry.git_sha1}%22"
-        )
+        location = f"/api/resolve-cache/models/{repository.id}/{repository.commit}/{quote(path)}?etag=%22{entry.git_sha1}%22"
         self._redirect(HTTPStatus.TEMPORARY_REDIRECT, location, headers)
 
     def _storage_origin(self) -> str:
-        return (
-            self.server.storage_origin or f"http://{self.headers.get('Host', self.server.url.removeprefix('http://'))}"
-        )
+        return self.server.storage_origin or f"http://{self.headers.get('Host', self.server.url.removeprefix('http://'))}"
 
     def _plain_file(self, repository: Repository, entry: Entry) -> None:
         self._file(repository, entry, {"X-Repo-Commit": repository.commit, "ETag": f'"{entry.git_sha1}"'})
@@ -207,9 +199,7 @@ class HubHandler(BaseHTTPRequestHandler):
         found = self.server.content.repositories.get(repository)
         entry = next((entry for entry in found.entries.values() if entry.sha256 == digest), None) if found else None
         if found is None or entry is None or not self.server.signer.accepts(path, expires, signature, time.time()):
-            body = (
-                b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-            )
+            body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
             self._head(HTTPStatus.FORBIDDEN, {"Content-Type": "application/xml"}, body)
             return
         # A store's own ETag is not the SHA-256: clients that take it for one are wrong on the public hub too.

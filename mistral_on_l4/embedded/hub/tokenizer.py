@@ -117,7 +117,5 @@ def tekken() -> dict[str, Any]:
             }
             for byte in range(256)
         ],
-        "special_tokens": [
-            {"rank": rank, "token_str": token, "is_control": True} for rank, token in enumerate(control_tokens())
-        ],
+        "special_tokens": [{"rank": rank, "token_str": token, "is_control": True} for rank, token in enumerate(control_tokens())],
     }

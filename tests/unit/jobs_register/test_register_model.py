@@ -213,9 +213,7 @@ def test_a_registry_that_never_answers_is_named_with_the_reason() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(job.Failure, match=f"gave up after 2 s.*127.0.0.1:{port}.*refused"):
-            job.Registry(f"http://127.0.0.1:{port}", job.Clock(2, pause=lambda _: None, started=-1e9)).register(
-                wanted()
-            )
+            job.Registry(f"http://127.0.0.1:{port}", job.Clock(2, pause=lambda _: None, started=-1e9)).register(wanted())
 
 
 def test_a_server_that_speaks_another_api_is_not_waited_for(registry_url: str) -> None:
@@ -266,16 +264,12 @@ def test_the_result_is_created_owned_by_the_job(kubernetes: Any, cluster: job.Cl
     job.write_result(cluster, "result", {"registeredModelId": "1"}, ENVIRONMENT, patient())
     made = kubernetes.objects[RESULT]
     assert made["data"] == {"registeredModelId": "1"}
-    assert made["metadata"]["ownerReferences"] == [
-        {"apiVersion": "batch/v1", "kind": "Job", "name": "register", "uid": "u-1"}
-    ]
+    assert made["metadata"]["ownerReferences"] == [{"apiVersion": "batch/v1", "kind": "Job", "name": "register", "uid": "u-1"}]
     assert kubernetes.calls == [("POST", RESULT.rsplit("/", 1)[0])]
 
 
 def test_the_result_of_an_earlier_job_is_taken_over(kubernetes: Any, cluster: job.Cluster) -> None:
-    job.write_result(
-        cluster, "result", {"registeredModelId": "1", "gone": "x"}, {"JOB_NAME": "old", "JOB_UID": "u-0"}, patient()
-    )
+    job.write_result(cluster, "result", {"registeredModelId": "1", "gone": "x"}, {"JOB_NAME": "old", "JOB_UID": "u-0"}, patient())
     job.write_result(cluster, "result", {"registeredModelId": "7"}, ENVIRONMENT, patient())
     made = kubernetes.objects[RESULT]
     assert made["data"] == {"registeredModelId": "7"}
@@ -352,10 +346,7 @@ def test_a_run_writes_what_the_program_reads(
 
 
 def test_the_registry_is_called_after_its_internal_service() -> None:
-    assert (
-        job.registry_name({}, "http://private-ai-registry-internal.rhoai-model-registries.svc:8080")
-        == "private-ai-registry"
-    )
+    assert job.registry_name({}, "http://private-ai-registry-internal.rhoai-model-registries.svc:8080") == "private-ai-registry"
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,7 @@ def test_a_created_model_is_live_and_has_ids_and_times_as_strings(model: dict[st
     assert model["lastUpdateTimeSinceEpoch"] == model["createTimeSinceEpoch"]
 
 
-def test_models_and_versions_share_one_sequence_of_ids_and_artifacts_have_their_own(
-    make: Any, version: dict[str, Any]
-) -> None:
+def test_models_and_versions_share_one_sequence_of_ids_and_artifacts_have_their_own(make: Any, version: dict[str, Any]) -> None:
     artifact = make(
         f"model_versions/{version['id']}/artifacts",
         {"artifactType": "model-artifact", "name": "mistral", "uri": "s3://b/p/"},
@@ -77,9 +75,7 @@ def test_an_unknown_field_is_refused_by_name(call: Any, path: str, body: dict[st
         ("inference_services", {"name": "s", "servingEnvironmentId": "1"}, "registeredModelId"),
     ],
 )
-def test_a_missing_required_field_is_422_and_called_a_bad_request(
-    call: Any, path: str, body: dict[str, Any], field: str
-) -> None:
+def test_a_missing_required_field_is_422_and_called_a_bad_request(call: Any, path: str, body: dict[str, Any], field: str) -> None:
     assert refusal(call("POST", path, json=body)) == (422, "Bad Request", f"required field '{field}' is zero value.")
 
 
@@ -198,9 +194,7 @@ def test_an_update_keeps_what_it_does_not_name_and_replaces_custom_properties_as
 
 
 def test_an_update_without_a_state_resets_it(call: Any, make: Any, version: dict[str, Any]) -> None:
-    artifact = make(
-        f"model_versions/{version['id']}/artifacts", {"artifactType": "model-artifact", "name": "m", "state": "LIVE"}
-    )
+    artifact = make(f"model_versions/{version['id']}/artifacts", {"artifactType": "model-artifact", "name": "m", "state": "LIVE"})
     call("PATCH", "registered_models/1", json={"state": "ARCHIVED"})
     assert call("PATCH", "registered_models/1", json={"owner": "x"}).json()["state"] == "LIVE"
     body = {"artifactType": "model-artifact", "uri": "s3://b/q/"}
@@ -218,9 +212,7 @@ def test_a_name_cannot_be_updated(call: Any, model: dict[str, Any]) -> None:
 def test_an_artifact_body_with_an_id_updates_that_artifact(call: Any, make: Any, version: dict[str, Any]) -> None:
     path = f"model_versions/{version['id']}/artifacts"
     made = make(path, {"artifactType": "model-artifact", "name": "m", "uri": "s3://b/old/"})
-    answer = call(
-        "POST", path, json={"artifactType": "model-artifact", "id": made["id"], "name": "ignored", "uri": "s3://b/new/"}
-    )
+    answer = call("POST", path, json={"artifactType": "model-artifact", "id": made["id"], "name": "ignored", "uri": "s3://b/new/"})
     assert (answer.status_code, answer.json()["uri"], answer.json()["name"]) == (200, "s3://b/new/", "m")
     assert call("POST", path, json={"artifactType": "doc-artifact", "id": made["id"]}).status_code == 400
 
@@ -343,11 +335,7 @@ def test_a_list_option_that_makes_no_sense_is_400(call: Any, query: dict[str, st
 
 def test_what_the_stand_in_does_not_keep_is_501_and_says_so(call: Any, version: dict[str, Any]) -> None:
     assert refusal(call("GET", "registered_models", filterQuery="name='m'"))[:2] == (501, "Not Implemented")
-    assert (
-        call("GET", "experiments").status_code
-        == call("POST", "experiment_runs/1/artifacts", json={}).status_code
-        == 501
-    )
+    assert call("GET", "experiments").status_code == call("POST", "experiment_runs/1/artifacts", json={}).status_code == 501
     assert call("POST", "artifacts", json={"artifactType": "metric", "value": 1}).status_code == 501
     assert call("GET", "artifacts", artifactType="dataset-artifact").status_code == 501
 
@@ -362,9 +350,7 @@ def test_a_version_of_a_model_that_does_not_exist_is_refused(call: Any) -> None:
     )
 
 
-def test_an_inference_service_leads_to_its_model_and_the_version_it_serves(
-    call: Any, make: Any, model: Any, version: Any
-) -> None:
+def test_an_inference_service_leads_to_its_model_and_the_version_it_serves(call: Any, make: Any, model: Any, version: Any) -> None:
     environment = make("serving_environments", {"name": "private-ai"})
     body = {"name": "mistral-24b-full", "registeredModelId": model["id"], "runtime": "vllm"}
     service = make(f"serving_environments/{environment['id']}/inference_services", body)

@@ -50,9 +50,7 @@ def test_glog_flags_are_taken_and_tls_flags_are_said_to_have_no_effect() -> None
         (["proxy", "--embedmd-database-dsn=nowhere"], {}, "names no host"),
     ],
 )
-def test_what_the_server_would_not_start_with_is_refused(
-    arguments: list[str], environment: dict[str, str], reason: str
-) -> None:
+def test_what_the_server_would_not_start_with_is_refused(arguments: list[str], environment: dict[str, str], reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         parse(arguments, environment)
 

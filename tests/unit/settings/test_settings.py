@@ -23,7 +23,12 @@ def problems(**values: object) -> str:
 def test_a_platform_alone_is_the_demo_that_users_know() -> None:
     settings = settings_from({"platform": "local"}, "Pulumi.x.yaml")
     full, fp8 = settings.enabled_services
-    assert (full.name, full.variant, full.prefix, full.tensor_parallel_size) == ("mistral-24b-full", Variant.BF16, "mistral-24b/", 4)
+    assert (full.name, full.variant, full.prefix, full.tensor_parallel_size) == (
+        "mistral-24b-full",
+        Variant.BF16,
+        "mistral-24b/",
+        4,
+    )
     assert (fp8.name, fp8.variant, fp8.prefix, fp8.cpu_offload) == ("mistral-24b-fp8", Variant.FP8, "mistral-24b-fp8/", "auto")
     assert [s.name for s in settings.services if not s.enabled] == ["mistral-24b-w4a16"]
     assert settings.object_store.bucket == "rhoai-artifacts"

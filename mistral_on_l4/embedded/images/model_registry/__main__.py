@@ -137,9 +137,7 @@ def run(options: Options, environment: Mapping[str, str]) -> int:
     try:
         server = RegistryServer(options.hostname, options.port)
     except OSError as error:
-        raise Refused(
-            f"error starting proxy server: {options.hostname}:{options.port}: {error.strerror or error}"
-        ) from error
+        raise Refused(f"error starting proxy server: {options.hostname}:{options.port}: {error.strerror or error}") from error
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -177,9 +175,7 @@ def _database_file(environment: Mapping[str, str], own_folder: str) -> Path:
         return Path(own_folder) / "registry.sqlite"
     path = Path(named)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise Refused(
-            f"{DATABASE_VARIABLE}={named}: {path.parent} is not a folder that can be written: mount a volume there"
-        )
+        raise Refused(f"{DATABASE_VARIABLE}={named}: {path.parent} is not a folder that can be written: mount a volume there")
     log(f"data are kept in {path}")
     return path
 

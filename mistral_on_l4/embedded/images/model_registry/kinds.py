@@ -211,9 +211,7 @@ def artifact_kind(given: Mapping[str, Any]) -> Kind:
     if named in OTHER_ARTIFACT_TYPES:
         raise Problem(HTTPStatus.NOT_IMPLEMENTED, f"this stand-in keeps model and doc artifacts, not {named!r}")
     if not isinstance(named, str) or named not in ARTIFACTS:
-        raise bad_request(
-            "invalid artifact type, must be either ModelArtifact, DocArtifact, DataSet, Metric, or Parameter"
-        )
+        raise bad_request("invalid artifact type, must be either ModelArtifact, DocArtifact, DataSet, Metric, or Parameter")
     return ARTIFACTS[named]
 
 
@@ -231,9 +229,7 @@ def _checked(kind: Kind, shape: Shape, name: str, value: Any) -> Any:
     where = f"{kind.schema}{shape}.{name}"
     if name in _LISTS:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise bad_request(
-                f"json: cannot unmarshal {_json_type(value)} into Go struct field {where} of type []string"
-            )
+            raise bad_request(f"json: cannot unmarshal {_json_type(value)} into Go struct field {where} of type []string")
         return value
     if not isinstance(value, str):
         raise bad_request(f"json: cannot unmarshal {_json_type(value)} into Go struct field {where} of type string")
@@ -246,9 +242,7 @@ def _checked(kind: Kind, shape: Shape, name: str, value: Any) -> Any:
 
 def _custom_properties(value: Any) -> Fields:
     if not isinstance(value, dict):
-        raise bad_request(
-            f"json: cannot unmarshal {_json_type(value)} into Go struct field customProperties of type map"
-        )
+        raise bad_request(f"json: cannot unmarshal {_json_type(value)} into Go struct field customProperties of type map")
     for name, entry in value.items():
         _check_property(name, entry)
     return value
@@ -259,9 +253,7 @@ def _check_property(name: str, entry: Any) -> None:
         raise bad_request(f"customProperties.{name}: cannot unmarshal {_json_type(entry)} into MetadataValue")
     kind = entry.get("metadataType")
     if not isinstance(kind, str) or kind not in _PROPERTY_VALUES:
-        raise bad_request(
-            f"customProperties.{name}: metadataType must be one of {', '.join(_PROPERTY_VALUES)}, not {kind!r}"
-        )
+        raise bad_request(f"customProperties.{name}: metadataType must be one of {', '.join(_PROPERTY_VALUES)}, not {kind!r}")
     field, types, go_type = _PROPERTY_VALUES[kind]
     allowed = {"metadataType", field} | ({"type"} if kind == "MetadataProtoValue" else set())
     for key in entry:

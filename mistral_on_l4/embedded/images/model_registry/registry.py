@@ -123,9 +123,7 @@ class Registry:
     def find_artifact(self, query: Mapping[str, str], kind: Kind | None = None) -> Answer:
         name, external_id, parent = _criteria(query)
         if (name is None or parent is None) and external_id is None:
-            raise bad_request(
-                "invalid parameters call, supply either (artifactName and parentResourceId), or externalId"
-            )
+            raise bad_request("invalid parameters call, supply either (artifactName and parentResourceId), or externalId")
         parent_id = None if parent is None else parse_int32(parent, "parent resource")
         rows = self._store.find(Family.ARTIFACT, _ARTIFACT_SCHEMAS, name, parent_id, external_id)
         row = _single(rows, f"{kind.title}s" if kind else "artifacts", query)
@@ -185,11 +183,7 @@ class Registry:
         return row
 
     def _insert(self, kind: Kind, fields: Fields, parent: int | None) -> Fields:
-        fields = {
-            name: value
-            for name, value in fields.items()
-            if name not in ("createTimeSinceEpoch", "lastUpdateTimeSinceEpoch")
-        }
+        fields = {name: value for name, value in fields.items() if name not in ("createTimeSinceEpoch", "lastUpdateTimeSinceEpoch")}
         fields.setdefault("name", str(uuid.uuid4()))
         if kind.states:
             fields.setdefault(kind.state_field, kind.default_state)

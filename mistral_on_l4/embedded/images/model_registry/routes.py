@@ -59,9 +59,7 @@ _ROUTES: dict[tuple[str, str], Handler] = {
     **_finder("/model_version", kinds.MODEL_VERSION),
     **_finder("/serving_environment", kinds.SERVING_ENVIRONMENT),
     **_finder("/inference_service", kinds.INFERENCE_SERVICE),
-    ("GET", "/registered_models/ID/versions"): lambda registry, r: registry.list(
-        kinds.MODEL_VERSION, r.query, r.parent
-    ),
+    ("GET", "/registered_models/ID/versions"): lambda registry, r: registry.list(kinds.MODEL_VERSION, r.query, r.parent),
     ("POST", "/registered_models/ID/versions"): lambda registry, r: registry.create_version(r.parent, r.body),
     ("GET", "/model_versions/ID/artifacts"): lambda registry, r: registry.list_artifacts(r.query, r.parent),
     ("POST", "/model_versions/ID/artifacts"): lambda registry, r: registry.create_version_artifact(r.parent, r.body),
@@ -82,9 +80,7 @@ _ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/inference_services/ID/model"): lambda registry, r: registry.model_of_service(r.parent),
     ("GET", "/inference_services/ID/version"): lambda registry, r: registry.version_of_service(r.parent),
     ("GET", "/inference_services/ID/serves"): lambda registry, r: registry.list(kinds.SERVE_MODEL, r.query, r.parent),
-    ("POST", "/inference_services/ID/serves"): lambda registry, r: registry.create_serve_model(
-        kinds.SERVE_MODEL, r.parent, r.body
-    ),
+    ("POST", "/inference_services/ID/serves"): lambda registry, r: registry.create_serve_model(kinds.SERVE_MODEL, r.parent, r.body),
 }
 
 _METHODS: dict[str, dict[str, Handler]] = {}

@@ -20,9 +20,7 @@ from mistral_on_l4.embedded.images.model_registry.registry import Registry
 
 _MAX_BODY_BYTES = 1 << 20
 _MAX_DISCARDED_BYTES = 8 << 20
-_NO_DATABASE = (
-    "Datastore service is down or unavailable. Please check that the database is reachable and try again later."
-)
+_NO_DATABASE = "Datastore service is down or unavailable. Please check that the database is reachable and try again later."
 
 
 def log(line: str) -> None:
@@ -138,17 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         length = self.headers.get("Content-Length") or "0"
         if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
-            self._refuse_body(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_MAX_BODY_BYTES} bytes, not {length}"
-            )
+            self._refuse_body(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_MAX_BODY_BYTES} bytes, not {length}")
             return None
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             self._refuse_body(HTTPStatus.BAD_REQUEST, "the body ended early")
             return None
-        self.close_connection = (
-            self.headers.get("Connection", "").lower() == "close" or self.request_version == "HTTP/1.0"
-        )
+        self.close_connection = self.headers.get("Connection", "").lower() == "close" or self.request_version == "HTTP/1.0"
         return body
 
     def _refuse_body(self, status: HTTPStatus, line: str) -> None:
@@ -176,16 +170,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(HTTPStatus.OK, {"status": "pass"})
 
     def _json(self, status: HTTPStatus, answer: Fields | dict[str, str]) -> HTTPStatus:
-        return self._send(
-            status, json.dumps(answer, separators=(",", ":")).encode() + b"\n", "application/json; charset=UTF-8"
-        )
+        return self._send(status, json.dumps(answer, separators=(",", ":")).encode() + b"\n", "application/json; charset=UTF-8")
 
     def _text(self, status: HTTPStatus, line: str) -> HTTPStatus:
         return self._send(status, line.encode() + b"\n", "text/plain; charset=utf-8")
 
-    def _send(
-        self, status: HTTPStatus, body: bytes, content_type: str, headers: dict[str, str] | None = None
-    ) -> HTTPStatus:
+    def _send(self, status: HTTPStatus, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> HTTPStatus:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

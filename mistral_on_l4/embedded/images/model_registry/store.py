@@ -109,9 +109,7 @@ class Store:
                 where += f" AND {column} = ?"
                 values.append(value)
         with self._lock:
-            return [
-                _row(r) for r in self._database.execute(f"{_select(family)} WHERE {where} ORDER BY id LIMIT 2", values)
-            ]
+            return [_row(r) for r in self._database.execute(f"{_select(family)} WHERE {where} ORDER BY id LIMIT 2", values)]
 
     def list(self, family: Family, schemas: tuple[str, ...], parent: int | None, page: Page) -> tuple[list[Row], str]:
         """The rows of a page, and the token of the next one ("" when there is none)."""
