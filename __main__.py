@@ -15,7 +15,7 @@ from components.stack import StackInputs
 from components.weights import Weights, WeightsSeeder
 
 stack = StackInputs()
-platform = platform_for(stack.settings)
+platform = platform_for(stack.settings, stack.catalogue)
 kubernetes = platform.provider
 
 namespaces = Namespaces("namespaces", stack.settings.namespaces, kubernetes, ResourceOptions(depends_on=[*platform.cluster_ready]))

@@ -168,7 +168,7 @@ class InferenceService(pulumi.ComponentResource):
             pull_secret=shared.args.pull_secret,
         )
         meta, body = python_job(job)
-        return k8s.batch.v1.Job(
+        check: pulumi.Resource = k8s.batch.v1.Job(
             f"{name}-check",
             metadata=meta,
             spec=body,
@@ -179,3 +179,4 @@ class InferenceService(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{spec.ready_seconds + 60}s"),
             ),
         )
+        return check

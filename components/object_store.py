@@ -132,9 +132,10 @@ class ObjectStore(pulumi.ComponentResource):
             args.tls_secret,
             args.pull_secret,
         )
-        return k8s.batch.v1.Job(
+        job: pulumi.Resource = k8s.batch.v1.Job(
             f"{name}-setup",
             metadata=meta,
             spec=spec,
             opts=after(child, pulumi.ResourceOptions(depends_on=[server, service, config, writer, reader, root])),
         )
+        return job

@@ -76,7 +76,7 @@ class Registration(pulumi.ComponentResource):
     """Ids of a service's entry: `ids` holds registeredModelId, modelVersionId and modelArtifactId, known once the Job is done."""
 
     ids: pulumi.Output[Mapping[str, str]]
-    complete: pulumi.Resource
+    complete: pulumi.CustomResource
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+from pulumi.runtime.config import CONFIG
 
 from components.inference_service import ServingArgs
 from components.model_registry import ModelRegistry, ModelRegistryArgs
@@ -19,8 +20,9 @@ from components.secrets import StackSecrets
 from components.weights import SeederArgs
 from mistral_on_l4 import jobs
 from mistral_on_l4.images import image
-from mistral_on_l4.manifests import serving
+from mistral_on_l4.manifests.serving import ServiceSpec
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
+from mistral_on_l4.planner.catalogue import load_catalogue
 from mistral_on_l4.registry_entry import registry_entry
 from mistral_on_l4.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
 
@@ -52,6 +54,7 @@ class StackInputs:
 
     def __init__(self) -> None:
         self.settings = _settings()
+        self.catalogue = load_catalogue()
         try:
             self.plan: StackPlan = plan_stack(self.settings, stack=pulumi.get_stack())
         except PlanError as error:
@@ -158,7 +161,7 @@ class StackInputs:
 
     def service_spec(
         self, service: ServiceSettings, plan: ServicePlan, ids: pulumi.Output[Mapping[str, str]], platform: Platform
-    ) -> serving.ServiceSpec:
+    ) -> ServiceSpec:
         if plan.pod is None:
             raise pulumi.RunError(f"{service.name}: its pool has no instance type that the catalogue knows")
         link = {
@@ -168,7 +171,7 @@ class StackInputs:
         }
         labelled = platform.registry_link == "labels"
         one_user = plan.at(1)
-        return serving.ServiceSpec(
+        return ServiceSpec(
             name=service.name,
             namespace=self.settings.namespaces.services,
             storage_path=service.prefix,
@@ -227,7 +230,7 @@ class StackInputs:
 def _settings() -> Settings:
     """The stack's configuration as Pulumi hands it over; a mistake ends the run with one line each."""
     # The SDK's Config reads key by key; unknown keys can only be found in the whole.
-    config = json.loads(os.environ.get("PULUMI_CONFIG") or "{}") or pulumi.runtime.config.CONFIG
+    config = {**json.loads(os.environ.get("PULUMI_CONFIG") or "{}"), **CONFIG.get()}
     values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     if "region" not in values and "aws:region" in config:
         values["region"] = config["aws:region"]

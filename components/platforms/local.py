@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -23,11 +24,15 @@ TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedu
 class LocalPlatform(pulumi.ComponentResource):
     """Answers of the embedded cluster. Its nodes are Node objects of ours, which the node agent keeps alive."""
 
-    deployment_mode = "Standard"
+    deployment_mode: Literal["Standard", "RawDeployment"] = "Standard"
     declares_storage_config = True
-    registry_database = "file"
-    registry_link = "annotations"
-    store_tls_secret = None
+    registry_database: Literal["file", "postgresql"] = "file"
+    registry_link: Literal["labels", "annotations"] = "annotations"
+    store_tls_secret: str | None = None
+    provider: k8s.Provider
+    storage_class: pulumi.Input[str]
+    hub_endpoint: str
+    rehearsal: bool
     cluster_ready: Sequence[pulumi.Resource] = ()
     serving_ready: Sequence[pulumi.Resource] = ()
 
@@ -52,7 +57,7 @@ class LocalPlatform(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._pools = {
-            pool.name: self._nodes(pool, catalogue.instance(pool.instance_type), settings.region) for pool in settings.pools.groups
+            pool.name: self._nodes(pool, _instance(catalogue, pool), settings.region) for pool in settings.pools.groups
         }
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
 
@@ -94,12 +99,22 @@ class LocalPlatform(pulumi.ComponentResource):
         ]
 
 
+def _instance(catalogue: Catalogue, pool: PoolSettings) -> Instance:
+    instance = catalogue.instances.get(pool.instance_type)
+    if instance is None:
+        raise pulumi.RunError(
+            f"pool {pool.name!r} names the instance type {pool.instance_type!r}; the catalogue knows "
+            + ", ".join(sorted(catalogue.instances))
+        )
+    return instance
+
+
 def _capacity(instance: Instance) -> Mapping[str, str]:
     return {
-        "cpu": str(instance.vcpu),
-        "memory": f"{instance.memory_gib}Gi",
+        "cpu": str(instance.vcpus),
+        "memory": f"{instance.memory_gib:g}Gi",
         "nvidia.com/gpu": str(instance.gpus),
-        "ephemeral-storage": f"{instance.nvme_gb}G",
+        "ephemeral-storage": f"{instance.nvme_gb:g}G",
         "pods": "110",
     }
 

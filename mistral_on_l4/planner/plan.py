@@ -112,8 +112,8 @@ class ServicePlan:
     """One service. `checkpoint` is the hub's repository id; `gpus` are per replica; `instance` is None in the standalone form.
 
     fits: whether it loads with every weight on the GPU; fits_with_offload: the same with cpu_offload_gib in the node's memory,
-    None if no offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments after those of the
-    runtime, --cpu-offload-gb included. startup_seconds: predicted load time x 2, for the startup probe; minutes_to_ready: from
+    None if no offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments
+    after those of the runtime, --cpu-offload-gb included. startup_seconds: predicted load time x 2, for the startup probe; minutes_to_ready: from
     `up`. tpot_ms and ttft_ms of one user are `service.at(1)`.
     """
 
