@@ -6,17 +6,13 @@ Reads the Kubernetes API only; whoever may read the stack's namespaces gets the 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mistral_on_l4.kube import ApiError, KubeClient, Object
 from mistral_on_l4.manifests.metadata import PREDICTED_TPOT_ANNOTATION, PREDICTED_TTFT_ANNOTATION
 from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
-
-# Opens a way to a service's HTTP port for as long as the context lasts; gives its base URL.
-Reach = Callable[[str], AbstractContextManager[str]]
 
 # Waiting reasons of a container that say it will not start by itself.
 _TROUBLE = {

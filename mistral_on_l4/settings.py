@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -423,6 +424,35 @@ def _decoded(value: Any) -> Any:
     return value
 
 
+def _keys_beside(location: Sequence[int | str]) -> list[str]:
+    """The keys that the configuration knows at the place of an unknown one, as the file spells them."""
+    model: type[BaseModel] = Settings
+    for part in location[:-1]:
+        for field in model.model_fields.values():
+            if part == field.alias:
+                model = next(found for found in (field.annotation, *get_args(field.annotation)) if _is_section(found))
+    return sorted(str(field.alias) for field in model.model_fields.values())
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def stack_file_schema() -> dict[str, Any]:
+    """JSON schema of Pulumi.<stack>.yaml, for editors: every key of the project, described, with its default."""
+    schema = Settings.model_json_schema(by_alias=True)
+    keys = {f"{PROJECT}:{name}": value for name, value in schema.pop("properties").items()}
+    keys |= {f"{PROJECT}:{name}": {"description": "A Pulumi secret: `pulumi config set --secret`."} for name in sorted(SECRET_KEYS)}
+    config = {"type": "object", "properties": keys, "patternProperties": {f"^(?!{PROJECT}:)": {}}, "additionalProperties": False}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A stack of mistral-on-l4",
+        "type": "object",
+        "properties": {"config": config},
+        "$defs": schema.pop("$defs"),
+    }
+
+
 def _problem(detail: Any) -> str:
     """One line of pydantic's error for a person: the key as written in the file, then what to do."""
     where = ""
@@ -433,7 +463,9 @@ def _problem(detail: Any) -> str:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
     kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        message = "unknown key; see the config section of Pulumi.yaml for the known ones"
+        known = _keys_beside(detail["loc"])
+        near = get_close_matches(str(detail["loc"][-1]), known, n=1)
+        message = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known are {', '.join(known)}"
     elif kind == "missing":
         message = "is missing"
     elif kind not in ("value_error",):

@@ -1,0 +1,91 @@
+"""`demo chat`: one question to the services of a stack, with the times side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mistral_on_l4.chat import Answer, ChatError, ask
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
+from mistral_on_l4.live import ServiceState, api_key, services
+from mistral_on_l4.reach import Way
+
+QUESTION = "Explain FP8 quantization in one paragraph."
+
+app = typer.Typer()
+
+
+@app.command()
+def chat(
+    question: Annotated[str, typer.Argument(help="What to ask.")] = QUESTION,
+    stack: StackOption = "local",
+    service: Annotated[list[str] | None, typer.Option("--service", help="Ask only this one (repeatable).")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Upper bound of the answer's length.")] = 128,
+) -> None:
+    """Ask the services of a stack a question, side by side."""
+    console = Console()
+    settings = stack_settings(stack)
+    with way_into(settings) as way:
+        found = services(way.client, settings.namespaces.services)
+        if not found:
+            raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
+        chosen = _chosen(found, service or [])
+        answers = ask_all(way, chosen, question, max_tokens, lambda name: console.print(f"asking {name} ...", style="dim"))
+    for name, (_, answer) in answers.items():
+        console.print(f"\n[bold]{name}[/bold]")
+        console.print(answer.text.strip(), markup=False, highlight=False)
+    console.print()
+    console.print(answers_table(chosen, answers, simulated=way.local is not None))
+
+
+def ask_all(
+    way: Way, chosen: Sequence[ServiceState], question: str, max_tokens: int, before: Callable[[str], None] = lambda _: None
+) -> dict[str, tuple[str, Answer]]:
+    """(address, answer) by service, one after the other: asked at once they would disturb each other's times on one machine."""
+    namespace = way.settings.namespaces.services
+    key = api_key(way.client, namespace)
+    answers = {}
+    for state in chosen:
+        before(state.name)
+        with way.service(f"{state.name}-predictor", namespace) as url:
+            try:
+                answers[state.name] = (url, ask(url, state.name, question, key, max_tokens))
+            except ChatError as error:
+                raise Failure(f"{error}" + (f" ({state.problem})" if state.problem else "")) from None
+    return answers
+
+
+def answers_table(states: Sequence[ServiceState], answers: dict[str, tuple[str, Answer]], simulated: bool) -> Table:
+    table = Table(caption="simulated engine: the times are the plan's, replayed" if simulated else None, caption_justify="left")
+    for column in ("service", "address", "GPUs"):
+        table.add_column(column, overflow="fold")
+    for column in ("TTFT ms", "planned", "TPOT ms", "planned"):
+        table.add_column(column, justify="right")
+    for state in states:
+        url, answer = answers[state.name]
+        table.add_row(
+            state.name,
+            url,
+            f"{state.gpus}x",
+            f"{answer.ttft_ms:.0f}",
+            _number(state.predicted_ttft_ms),
+            _number(answer.tpot_ms),
+            _number(state.predicted_tpot_ms),
+        )
+    return table
+
+
+def _chosen(found: Sequence[ServiceState], names: Sequence[str]) -> list[ServiceState]:
+    known = {state.name: state for state in found}
+    if unknown := [name for name in names if name not in known]:
+        raise Failure(f"no service {unknown[0]!r}; the services are {', '.join(known)}", code=2)
+    return [known[name] for name in names] if names else list(found)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

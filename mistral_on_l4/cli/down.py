@@ -1,0 +1,43 @@
+"""`demo down`: `pulumi destroy` of the local stack, then the cluster's processes; works from any half state."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.local_pulumi import has_resources, local_pulumi, run_pulumi
+from mistral_on_l4.embedded import cluster
+from mistral_on_l4.embedded.home import LocalHome
+
+app = typer.Typer()
+
+
+@app.command()
+def down(
+    purge: Annotated[bool, typer.Option("--purge", help="Also forget the cluster's data, certificates and logs.")] = False,
+) -> None:
+    """Destroy the local stack and stop its cluster."""
+    console = Console()
+    home = LocalHome.default()
+    if not home.root.exists():
+        console.print(f"nothing to take down: there is no {home.root}")
+        return
+    failed = False
+    if has_resources(home):
+        # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
+        with local_pulumi(console) as environment:
+            console.rule("pulumi destroy", style="dim", align="left")
+            failed = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment) != 0
+    if failed and not purge:
+        raise Failure(
+            "`pulumi destroy` did not finish, see above: run `make down` again, or `demo down --purge`, which drops the whole "
+            "cluster with everything in it"
+        )
+    cluster.stop(home)
+    if purge:
+        shutil.rmtree(home.root)
+    console.print("the cluster is stopped; nothing of it runs" + (", and its data are gone" if purge else ""))

@@ -1,0 +1,44 @@
+"""What commands share that work on one stack: reading its file, and the way into its cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.kube import ApiError
+from mistral_on_l4.reach import NoWay, Way, open_way
+from mistral_on_l4.settings import Settings, SettingsError, load_stack_file
+
+StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
+
+
+def stack_settings(stack: str) -> Settings:
+    """Settings of a stack, from the file in this folder or in the checkout. Raises Failure."""
+    try:
+        return load_stack_file(stack, project_folder())
+    except SettingsError as error:
+        raise Failure(str(error), code=2) from None
+
+
+def project_folder() -> Path:
+    """The folder of the Pulumi program: this one or the nearest above that holds Pulumi.yaml, else the package's checkout."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    return Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def way_into(settings: Settings) -> Iterator[Way]:
+    """`open_way`, with its errors as Failures."""
+    try:
+        with open_way(settings) as way:
+            yield way
+    except (NoWay, ApiError) as error:
+        raise Failure(str(error)) from None

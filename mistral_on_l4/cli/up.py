@@ -1,0 +1,36 @@
+"""`demo up`: tools, cluster and `pulumi up` of the local stack, and a chat answer from each service to prove it."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
+from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, local_pulumi, run_pulumi
+from mistral_on_l4.cli.stacks import stack_settings, way_into
+from mistral_on_l4.live import services
+
+app = typer.Typer()
+
+
+@app.command()
+def up() -> None:
+    """Bring the local stack up and ask both services a question."""
+    console = Console()
+    settings = stack_settings(LOCAL_STACK)
+    with local_pulumi(console) as environment:
+        console.rule("pulumi up", style="dim", align="left")
+        code = run_pulumi(["up", "--yes", "--skip-preview", "--suppress-permalink=true"], environment)
+    if code:
+        raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
+    with way_into(settings) as way:
+        states = services(way.client, settings.namespaces.services)
+        console.rule("one question to each service", style="dim", align="left")
+        answers = ask_all(way, states, QUESTION, 48, lambda name: console.print(f"asking {name} ...", style="dim"))
+    for name, (_, answer) in answers.items():
+        console.print(f"[bold]{name}[/bold]: ", end="")
+        console.print(answer.text.strip(), markup=False, highlight=False)
+    console.print()
+    console.print(answers_table(states, answers, simulated=True))
+    console.print('next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim")

@@ -1,0 +1,30 @@
+"""`python -m mistral_on_l4.embedded env`: exports for the local stack, for `eval "$(make -s env)"`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from mistral_on_l4.embedded import plugins
+from mistral_on_l4.embedded.home import LocalHome, NoCluster
+
+
+def main() -> int:
+    if sys.argv[1:] != ["env"]:
+        print("usage: python -m mistral_on_l4.embedded env", file=sys.stderr)
+        return 2
+    home = LocalHome.default()
+    try:
+        environment = plugins.pulumi_environment(home, home.cluster())
+    except NoCluster as error:
+        print(f"{error}: run `make up` first", file=sys.stderr)
+        return 1
+    for name, value in sorted(environment.items()):
+        if os.environ.get(name) != value:
+            print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
