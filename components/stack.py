@@ -66,7 +66,9 @@ class StackInputs:
                 pulumi.log.warn(f"{service.name}: {warning}")
         config = pulumi.Config()
         self.hub_token = config.get_secret("hubToken")
-        given = {"api-key": config.get_secret("apiKey")}
+        given: dict[str, pulumi.Output[str] | None] = {"api-key": config.get_secret("apiKey")}
+        if self.settings.object_store.kind == "external":
+            given |= _external_store_keys(config)
         self.secrets = StackSecrets("secrets", SECRETS, given)
 
     # -- what the components take --------------------------------------------------------------------------------------
@@ -225,6 +227,18 @@ class StackInputs:
                 }
             )
         )
+
+
+def _external_store_keys(config: pulumi.Config) -> dict[str, pulumi.Output[str]]:
+    """Keys of an S3 that exists, as Pulumi secrets; one pair serves for both unless a reader's pair is given as well."""
+    writer = config.get_secret("storeAccessKeyId"), config.get_secret("storeSecretAccessKey")
+    if writer[0] is None or writer[1] is None:
+        raise pulumi.RunError(
+            "objectStore.kind is 'external', so the keys of that store are needed: pulumi config set --secret storeAccessKeyId, "
+            "and the same with storeSecretAccessKey"
+        )
+    reader = config.get_secret("storeReaderAccessKeyId") or writer[0], config.get_secret("storeReaderSecretAccessKey") or writer[1]
+    return {"writer-key": writer[0], "writer-secret": writer[1], "reader-key": reader[0], "reader-secret": reader[1]}
 
 
 def _settings() -> Settings:

@@ -24,7 +24,9 @@ from pydantic.alias_generators import to_camel
 PROJECT = "mistral-on-l4"
 
 # Read one by one as Pulumi secrets, never as part of the settings.
-SECRET_KEYS = frozenset({"apiKey", "hubToken"})
+SECRET_KEYS = frozenset(
+    {"apiKey", "hubToken", "storeAccessKeyId", "storeSecretAccessKey", "storeReaderAccessKeyId", "storeReaderSecretAccessKey"}
+)
 
 # RFC 1123 label, at most 63: what Kubernetes accepts as the name of a namespace, a Service or a label value.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -25,6 +25,7 @@ class Registered:
     depends_on: tuple[str, ...] = ()
     parent: str = ""
     secrets: frozenset[str] = frozenset()
+    urn: str = ""
 
 
 @dataclass
@@ -74,19 +75,21 @@ class _Monitor(pulumi_mocks.MockMonitor):
         self._engine = engine
 
     def ReadResource(self, request: Any) -> Any:
-        self._keep(request, request.type, request.properties)
-        return super().ReadResource(request)
+        answer = super().ReadResource(request)
+        self._keep(request, request.type, request.properties, answer.urn)
+        return answer
 
     def RegisterResource(self, request: Any) -> Any:
-        self._keep(request, request.type, request.object)
-        return super().RegisterResource(request)
+        answer = super().RegisterResource(request)
+        self._keep(request, request.type, request.object, answer.urn)
+        return answer
 
-    def _keep(self, request: Any, token: str, properties: Any) -> None:
+    def _keep(self, request: Any, token: str, properties: Any, urn: str) -> None:
         inputs = pulumi.runtime.rpc.deserialize_properties(properties)
         secrets: set[str] = set()
         plain = _unwrapped(inputs, "", secrets)
         self._engine.resources.append(
-            Registered(token, request.name, plain, tuple(request.dependencies), request.parent, frozenset(secrets))
+            Registered(token, request.name, plain, tuple(request.dependencies), request.parent, frozenset(secrets), urn)
         )
 
 

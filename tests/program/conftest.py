@@ -1,0 +1,106 @@
+"""The whole program on the recording engine; platform `local` finds a home whose API server is a stub that knows one namespace."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import runpy
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engine import Engine, run  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def project_folder() -> Path:
+    return PROJECT
+
+
+@pytest.fixture
+def namespace_owners() -> dict[str, str]:
+    """Namespace -> the stack that its label names. Empty: the cluster knows none of ours."""
+    return {}
+
+
+@pytest.fixture
+def local_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace_owners: dict[str, str]) -> Iterator[Path]:
+    from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+
+    class Api(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            if self.path == "/api/v1":
+                status, body = 200, {"resources": [{"name": "namespaces", "kind": "Namespace", "namespaced": False}]}
+            elif name in namespace_owners:
+                status, body = 200, {"metadata": {"name": name, "labels": {"mistral-on-l4/stack": namespace_owners[name]}}}
+            else:
+                status, body = 404, {"kind": "Status", "reason": "NotFound", "message": f"{self.path} not found", "code": 404}
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path / "home"))
+    home = LocalHome.default()
+    home.make()
+    home.record(
+        ClusterInfo(
+            service_cidr="127.64.0.0/16",
+            api_server_url=url,
+            api_server_port=server.server_port,
+            hub_url="http://127.64.255.254:8900",
+            hub_address="127.64.255.254:8900",
+            storage_class="local-path",
+            privileged_ports=True,
+            port_shift=0,
+            tools={},
+        )
+    )
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "embedded",
+        "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": "admin"}}],
+        "clusters": [{"name": "embedded", "cluster": {"server": url}}],
+        "users": [{"name": "admin", "user": {}}],
+    }
+    home.kubeconfig.write_text(yaml.safe_dump(kubeconfig))
+    yield home.root
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def run_program(project_folder: Path) -> Callable[..., Engine]:
+    """Runs __main__.py on a recording engine: run_program(stack="local", preview=False, engine=None, **config)."""
+
+    def program(stack: str = "local", preview: bool = False, engine: Engine | None = None, **config: Any) -> Engine:
+        document = yaml.safe_load((project_folder / f"Pulumi.{stack}.yaml").read_text())["config"]
+        values = {key.partition(":")[2]: value for key, value in document.items() if key.startswith("mistral-on-l4:")} | config
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+        return run(lambda: runpy.run_path(str(project_folder / "__main__.py")), engine or Engine(), stack, texts, preview)
+
+    return program
+
+
+@pytest.fixture
+def recorder() -> Engine:
+    """An engine to look at when the program itself raises."""
+    return Engine()
