@@ -11,7 +11,8 @@ from rich.console import Console
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.local_pulumi import has_resources, local_pulumi, run_pulumi
 from mistral_on_l4.embedded import cluster
-from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
+from mistral_on_l4.embedded.leftovers import leftovers
 
 app = typer.Typer()
 
@@ -37,7 +38,18 @@ def down(
             "`pulumi destroy` did not finish, see above: run `make down` again, or `demo down --purge`, which drops the whole "
             "cluster with everything in it"
         )
+    info = _recorded(home)
     cluster.stop(home)
+    left = leftovers(home, info)
     if purge:
         shutil.rmtree(home.root)
-    console.print("the cluster is stopped; nothing of it runs" + (", and its data are gone" if purge else ""))
+    if left:
+        raise Failure("left behind:\n  " + "\n  ".join(left))
+    console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
+
+
+def _recorded(home: LocalHome) -> ClusterInfo | None:
+    try:
+        return home.cluster()
+    except NoCluster:
+        return None

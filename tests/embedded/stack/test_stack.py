@@ -1,0 +1,361 @@
+"""The life of the local stack: up, used, previewed, refreshed, changed, broken, destroyed. The tests run in this order."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(1500)]
+
+NAMESPACE = "private-ai"
+SERVICES = ("mistral-24b-full", "mistral-24b-fp8")
+
+
+def address(stack: Any, service: str, namespace: str) -> str:
+    cluster = json.loads((stack.home / "cluster.json").read_text())
+    spec = stack.get("service", service, "-n", namespace)["spec"]
+    port = spec["ports"][0]["port"]
+    return f"http://{spec['clusterIP']}:{port + cluster['port_shift'] if port < 1024 else port}"
+
+
+def chat(stack: Any, service: str, key: str | None) -> requests.Response:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    body = {"model": service, "messages": [{"role": "user", "content": "Explain tensor parallelism."}], "max_tokens": 16}
+    url = f"{address(stack, f'{service}-predictor', NAMESPACE)}/v1/chat/completions"
+    return requests.post(url, json=body, headers=headers, timeout=60)
+
+
+def changes(stack: Any) -> dict[str, int]:
+    """What the last update did, by kind of step."""
+    history = json.loads(stack.pulumi("stack", "history", "--json", "--page-size", "1", "--page", "1").stdout)
+    found: dict[str, int] = history[0]["resourceChanges"]
+    return found
+
+
+def test_up_ends_with_a_chat_answer_and_an_address_of_each_service(stack: Any) -> None:
+    for service in SERVICES:
+        assert service in stack.said
+    assert stack.said.count("http://127.") >= 2
+    assert "simulated engine" in stack.said
+
+
+def test_both_services_are_ready(stack: Any) -> None:
+    lines = stack.kubectl("get", "inferenceservice", "-n", NAMESPACE, "--no-headers").splitlines()
+    assert {line.split()[0] for line in lines} == set(SERVICES)
+    assert all(line.split()[2] == "True" for line in lines)
+
+
+def test_pods_hold_four_and_one_gpus_on_the_nodes_of_their_pools(stack: Any) -> None:
+    pods = stack.get("pods", "-n", NAMESPACE, "-l", "serving.kserve.io/inferenceservice")["items"]
+    gpus = {
+        pod["metadata"]["labels"]["serving.kserve.io/inferenceservice"]: (
+            pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"],
+            pod["spec"]["nodeName"],
+        )
+        for pod in pods
+    }
+    assert gpus == {"mistral-24b-full": ("4", "l4-4gpu-0"), "mistral-24b-fp8": ("1", "l4-1gpu-0")}
+
+
+def test_nodes_carry_the_labels_and_the_taint_of_g6_instances(stack: Any) -> None:
+    node = stack.get("node", "l4-4gpu-0")
+    assert node["metadata"]["labels"]["node.kubernetes.io/instance-type"] == "g6.12xlarge"
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-L4"
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "4"
+    assert any(taint["key"] == "nvidia.com/gpu" for taint in node["spec"]["taints"])
+
+
+def test_the_registry_lists_both_models_over_its_v1alpha3_api(stack: Any) -> None:
+    url = address(stack, "private-ai-registry-internal", "rhoai-model-registries")
+    items = requests.get(f"{url}/api/model_registry/v1alpha3/registered_models", timeout=10).json()["items"]
+    assert sorted(item["name"] for item in items) == ["Mistral-Small-24B-Instruct-BF16", "Mistral-Small-24B-Instruct-FP8"]
+    assert all(item["state"] == "LIVE" for item in items)
+
+
+def test_the_official_client_finds_version_and_artifact(stack: Any) -> None:
+    from model_registry import ModelRegistry
+
+    registry = ModelRegistry(
+        address(stack, "private-ai-registry-internal", "rhoai-model-registries"), author="test", is_secure=False
+    )
+    name = "Mistral-Small-24B-Instruct-FP8"
+    versions = list(registry.get_model_versions(name))
+    assert len(versions) == 1
+    artifact = registry.get_model_artifact(name, versions[0].name)
+    assert artifact is not None
+    assert artifact.uri == "s3://rhoai-artifacts/mistral-24b-fp8/"
+    assert len(str(versions[0].custom_properties["weights_digest"])) >= 64
+
+
+def test_registry_ids_stand_on_the_services(stack: Any) -> None:
+    for service in SERVICES:
+        annotations = stack.get("inferenceservice", service, "-n", NAMESPACE)["metadata"]["annotations"]
+        assert annotations["modelregistry.opendatahub.io/registered-model-id"].isdigit()
+
+
+def test_services_answer_with_the_key_and_refuse_without(stack: Any) -> None:
+    key = stack.outputs()["apiKey"]
+    for service in SERVICES:
+        answer = chat(stack, service, key)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["message"]["content"]
+        assert chat(stack, service, None).status_code == 401
+        assert chat(stack, service, "wrong").status_code == 401
+
+
+def test_the_bucket_holds_hugging_face_shards_and_never_the_consolidated_copy(stack: Any) -> None:
+    import boto3
+
+    secret = stack.get("secret", "weights-reader", "-n", "minio-storage")["data"]
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=address(stack, "minio", "minio-storage"),
+        region_name="us-east-1",
+        aws_access_key_id=_decoded(secret["AWS_ACCESS_KEY_ID"]),
+        aws_secret_access_key=_decoded(secret["AWS_SECRET_ACCESS_KEY"]),
+    )
+    keys = [found["Key"] for found in s3.list_objects_v2(Bucket="rhoai-artifacts")["Contents"]]
+    for prefix in ("mistral-24b/", "mistral-24b-fp8/"):
+        assert f"{prefix}config.json" in keys
+        assert any(key.startswith(f"{prefix}model-") and key.endswith(".safetensors") for key in keys)
+    assert not any("consolidated" in key or key.endswith("params.json") for key in keys)
+    with pytest.raises(Exception, match="AccessDenied"):
+        s3.put_object(Bucket="rhoai-artifacts", Key="mistral-24b/x", Body=b"a reader writes nothing")
+
+
+def test_kubectl_logs_shows_what_the_seed_job_did(stack: Any) -> None:
+    pods = stack.get("pods", "-n", "minio-storage", "-l", "app.kubernetes.io/name=seed-weights")["items"]
+    assert len(pods) == 2
+    for pod in pods:
+        assert "MB/s" in stack.kubectl("logs", "-n", "minio-storage", pod["metadata"]["name"])
+
+
+def test_status_shows_services_jobs_and_models(stack: Any) -> None:
+    status = json.loads(stack.demo("status", "--json").stdout)
+    assert all(service["ready"] for service in status["services"])
+    assert all(job["state"] == "complete" for job in status["jobs"])
+    assert len(status["registeredModels"]) == 2
+
+
+def test_chat_shows_times_beside_the_plans(stack: Any) -> None:
+    said = stack.demo("chat", "What is an L4?", "--max-tokens", "8").stdout
+    assert "TTFT" in said
+    assert all(service in said for service in SERVICES)
+
+
+def test_a_preview_after_up_shows_no_change(stack: Any) -> None:
+    stack.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_refresh_after_up_shows_no_drift(stack: Any) -> None:
+    stack.pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+
+
+def test_a_second_up_changes_nothing(stack: Any) -> None:
+    stack.demo("up")
+    assert set(changes(stack)) == {"same"}
+
+
+def test_no_secret_stands_in_clear_in_the_state_or_in_the_outputs(stack: Any) -> None:
+    key = stack.outputs()["apiKey"]
+    assert key not in stack.pulumi("stack", "export").stdout
+    assert key not in stack.pulumi("stack", "output").stdout
+    assert key not in stack.said
+    for log in (stack.home / "logs").rglob("*"):
+        if log.is_file():
+            assert key.encode() not in log.read_bytes(), log
+
+
+def test_files_with_secrets_are_their_owners_alone(stack: Any) -> None:
+    assert stack.home.stat().st_mode & 0o077 == 0
+    for path in (stack.home / "kubeconfig", *(stack.home / "pki").glob("*.key")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.fixture
+def changed(stack: Any, tmp_path: Path) -> Any:
+    """The same stack from a copy of the program, whose configuration a test may change; the state and cluster are the same."""
+    folder = tmp_path / "program"
+    folder.mkdir()
+    for name in ("__main__.py", "Pulumi.yaml", "Pulumi.local.yaml"):
+        shutil.copy(stack.folder / name, folder / name)
+    shutil.copytree(stack.folder / "components", folder / "components")
+    return type(stack)(stack.home, folder, stack.environment, "")
+
+
+def configure(stack: Any, **values: Any) -> None:
+    path = stack.folder / "Pulumi.local.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["config"] |= {f"mistral-on-l4:{key}": value for key, value in values.items()}
+    path.write_text(yaml.safe_dump(document))
+
+
+def services_with(**changes_of_fp8: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": "mistral-24b-full", "variant": "bf16", "prefix": "mistral-24b/", "pool": "l4-4gpu", "tensorParallelSize": 4},
+        {
+            "name": "mistral-24b-fp8",
+            "variant": "fp8",
+            "prefix": "mistral-24b-fp8/",
+            "pool": "l4-1gpu",
+            "maxNumSeqs": 16,
+            "kvCacheDtype": "fp8",
+            "cpuOffload": "auto",
+            **changes_of_fp8,
+        },
+    ]
+
+
+def pod_of(stack: Any, service: str) -> dict[str, Any]:
+    pods = stack.get("pods", "-n", NAMESPACE, "-l", f"serving.kserve.io/inferenceservice={service}")["items"]
+    found: dict[str, Any] = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return found
+
+
+def test_an_update_that_leaves_the_deployment_unchanged_returns(changed: Any) -> None:
+    before = pod_of(changed, "mistral-24b-fp8")["metadata"]["uid"]
+    configure(changed, registry={"owner": "another-team"})
+    changed.pulumi("up", "--yes", "--skip-preview")
+    assert pod_of(changed, "mistral-24b-fp8")["metadata"]["uid"] == before
+
+
+def test_an_update_of_arguments_returns_only_when_the_new_pod_is_ready(changed: Any) -> None:
+    before = pod_of(changed, "mistral-24b-fp8")["metadata"]["uid"]
+    configure(changed, services=services_with(maxModelLen=4096))
+    changed.pulumi("up", "--yes", "--skip-preview")
+    pod = pod_of(changed, "mistral-24b-fp8")
+    assert pod["metadata"]["uid"] != before
+    assert any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
+    assert any("4096" in argument for argument in pod["spec"]["containers"][0]["args"])
+
+
+def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_runs_out(changed: Any) -> None:
+    third = {**services_with()[1], "name": "mistral-24b-second"}
+    configure(changed, services=[*services_with(), third])
+    process = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
+        cwd=changed.folder,
+        env=dict(changed.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = _read_until(process, "nvidia.com/gpu", seconds=120)
+    finally:
+        process.send_signal(2)
+        process.wait(120)
+    assert "mistral-24b-second" in said
+    assert "nvidia.com/gpu" in said
+    changed.pulumi("cancel", "--yes", check=False)
+    # Back to the shipped configuration: what was half made goes.
+    shutil.copy(Path(__file__).resolve().parents[3] / "Pulumi.local.yaml", changed.folder / "Pulumi.local.yaml")
+    changed.pulumi("up", "--yes", "--skip-preview")
+    assert {line.split()[0] for line in changed.kubectl("get", "isvc", "-n", NAMESPACE, "--no-headers").splitlines()} == set(
+        SERVICES
+    )
+
+
+@pytest.fixture
+def broken_hub_stack(changed: Any) -> Iterator[Any]:
+    """A second stack in the same cluster, in namespaces of its own, whose hub is a closed port."""
+    document = {
+        "config": {
+            "mistral-on-l4:platform": "local",
+            "mistral-on-l4:namespaces": {"services": "other-ai", "objectStore": "other-store", "registry": "other-registries"},
+            "mistral-on-l4:objectStore": {"volumeSize": "10Gi"},
+            "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:9"},
+            "mistral-on-l4:pools": {
+                "groups": [
+                    {"name": "other-1gpu", "instanceType": "g6.2xlarge"},
+                    {"name": "other-4gpu", "instanceType": "g6.12xlarge"},
+                ]
+            },
+            "mistral-on-l4:services": [
+                {"name": "other-full", "variant": "bf16", "prefix": "other/", "pool": "other-4gpu", "tensorParallelSize": 4}
+            ],
+        }
+    }
+    (changed.folder / "Pulumi.other.yaml").write_text(yaml.safe_dump(document))
+    changed.pulumi("stack", "init", stack="other")
+    yield changed
+    changed.pulumi("destroy", "--yes", "--skip-preview", "--remove", stack="other")
+
+
+def test_a_seed_job_whose_hub_is_down_fails_in_words_and_no_service_is_made(broken_hub_stack: Any) -> None:
+    done = broken_hub_stack.pulumi("up", "--yes", "--skip-preview", stack="other", check=False)
+    assert done.returncode != 0
+    assert "127.0.0.1:9" in done.stdout
+    assert "seed-other-" in done.stdout
+    assert not broken_hub_stack.get("inferenceservice", "-n", "other-ai")["items"]
+
+
+def test_a_stack_that_would_take_anothers_namespaces_is_refused(changed: Any) -> None:
+    shutil.copy(changed.folder / "Pulumi.local.yaml", changed.folder / "Pulumi.twin.yaml")
+    changed.pulumi("stack", "init", stack="twin")
+    done = changed.pulumi("preview", stack="twin", check=False)
+    changed.pulumi("stack", "rm", "--yes", "--force", stack="twin")
+    assert done.returncode != 0
+    assert "belongs to stack 'local'" in done.stdout
+
+
+def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack: Any) -> None:
+    record = json.loads((stack.home / "run" / "agent.json").read_text())
+    subprocess.run(["kill", "-9", str(record["pid"])], check=True)
+    time.sleep(1)
+    said = stack.demo("up").stdout
+    assert all(service in said for service in SERVICES)
+    assert set(changes(stack)) == {"same"}
+
+
+def test_the_working_tree_is_as_clean_as_it_was(stack: Any) -> None:
+    tracked = stack.run("git", "diff", "--stat", "--", "Pulumi.yaml", "Pulumi.local.yaml", "Pulumi.dev.yaml").stdout
+    assert "encryptionsalt" not in (stack.folder / "Pulumi.local.yaml").read_text()
+    assert "Pulumi.local.yaml" not in tracked
+
+
+def test_down_leaves_no_process_port_mount_or_object(stack: Any) -> None:
+    said = stack.demo("down").stdout
+    assert "no process, port, mount or volume of it is left" in said
+    from mistral_on_l4.embedded.home import LocalHome
+    from mistral_on_l4.embedded.leftovers import leftovers
+
+    home = LocalHome(stack.home)
+    assert leftovers(home, home.cluster()) == []
+    state = json.loads((stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json").read_text())
+    assert not state["checkpoint"]["latest"].get("resources")
+
+
+def _decoded(text: str) -> str:
+    import base64
+
+    return base64.b64decode(text).decode()
+
+
+def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> str:
+    """What the process said until a line held `word`. It fails with all of it when the time is over."""
+    import selectors
+
+    said = ""
+    end = time.monotonic() + seconds
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while time.monotonic() < end:
+            if selector.select(timeout=1.0):
+                line = process.stdout.readline()
+                if not line:
+                    break
+                said += line
+                if word in line:
+                    return said
+    raise AssertionError(f"{word!r} was not said within {seconds:.0f} s:\n{said[-4000:]}")
