@@ -1,0 +1,143 @@
+"""The local stack as the benchmark drives it: by the commands that people use, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mistral_on_l4.embedded import plugins
+from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
+
+COMMAND_SECONDS = 1800
+
+
+class CommandFailed(Exception):
+    """A command of the benchmark did not work; holds the end of its output."""
+
+
+class MeasuredStack:
+    """A stack in `home`; programs other than the shipped one are made below `folder`."""
+
+    def __init__(self, home: LocalHome, folder: Path) -> None:
+        self.home = home
+        self.program = CHECKOUT
+        self._folder = folder
+        self.base_environment = {**os.environ, HOME_VARIABLE: str(home.root), "COLUMNS": "160"}
+
+    def environment(self) -> Mapping[str, str]:
+        return {**self.base_environment, **plugins.pulumi_environment(self.home, self.home.cluster())}
+
+    def demo(self, *arguments: str, check: bool = True) -> str:
+        return self._run([sys.executable, "-m", "mistral_on_l4", *arguments], CHECKOUT, self.base_environment, check)
+
+    def run(self, *command: str, stdin: str | None = None) -> str:
+        return self._run(list(command), self.program, self.environment(), True, stdin)
+
+    def preview(self, program: Path, stack: str = "local") -> str:
+        command = ["pulumi", "preview", "--stack", stack, "--non-interactive", "--color", "never"]
+        return self._run(command, program, self.environment(), True)
+
+    def last_changes(self) -> dict[str, int]:
+        """Steps of the last update, by kind."""
+        history = json.loads(
+            self.run("pulumi", "stack", "history", "--stack", "local", "--json", "--page-size", "1", "--page", "1")
+        )
+        found: dict[str, int] = history[0]["resourceChanges"]
+        return found
+
+    def empty_program(self) -> Path:
+        """A Pulumi program in Python with no resource, in the same backend."""
+        folder = self._folder / "empty"
+        folder.mkdir(exist_ok=True)
+        (folder / "Pulumi.yaml").write_text("name: empty\nruntime: python\n")
+        (folder / "__main__.py").write_text("import pulumi\n")
+        self._run(["pulumi", "stack", "init", "local"], folder, self.environment(), False)
+        return folder
+
+    def program_with_services(self, count: int) -> Path:
+        """The shipped program with `count` services and as many GPU nodes as they need, as the new stack `many`."""
+        folder = self._folder / f"services-{count}"
+        folder.mkdir()
+        shutil.copy(CHECKOUT / "__main__.py", folder)
+        shutil.copytree(CHECKOUT / "components", folder / "components")
+        # A project of its own for each count: a stack belongs to one.
+        project = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())
+        (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+        (folder / "Pulumi.many.yaml").write_text(yaml.safe_dump({"config": _many(count)}))
+        self._run(["pulumi", "stack", "init", "many"], folder, self.environment(), False)
+        return folder
+
+    def _run(self, command: list[str], folder: Path, environment: Mapping[str, str], check: bool, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            input=stdin,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if done.returncode and check:
+            raise CommandFailed(f"{' '.join(command[:6])} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        return done.stdout
+
+
+def _many(count: int) -> dict[str, Any]:
+    """Configuration of a stack of `count` services, in namespaces of its own, alternating between both variants."""
+    services = []
+    for index in range(count):
+        if index % 2:
+            shape = {
+                "variant": "fp8",
+                "prefix": "mistral-24b-fp8/",
+                "pool": "many-1gpu",
+                "kvCacheDtype": "fp8",
+                "cpuOffload": "auto",
+            }
+        else:
+            shape = {"variant": "bf16", "prefix": "mistral-24b/", "pool": "many-4gpu", "tensorParallelSize": 4}
+        services.append({"name": f"service-{index}", **shape})
+    half = max(1, count // 2)
+    return {
+        "mistral-on-l4:platform": "local",
+        "mistral-on-l4:namespaces": {"services": "many-ai", "objectStore": "many-store", "registry": "many-registries"},
+        # A node for each service: a stack that cannot be placed is refused before it is previewed.
+        "mistral-on-l4:pools": {
+            "groups": [
+                {"name": "many-1gpu", "instanceType": "g6.2xlarge", "count": half},
+                {"name": "many-4gpu", "instanceType": "g6.12xlarge", "count": half},
+            ]
+        },
+        "mistral-on-l4:services": services,
+    }
+
+
+def resident_mib(home: LocalHome) -> dict[str, float]:
+    """MiB by process of everything that runs for the stack. PSS: a page that two processes share is counted once."""
+    marks = str(home.root)
+    found: dict[str, float] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            arguments = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+            foreign = folder.joinpath("ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+            ours = any(marks in argument for argument in arguments)
+            ours = ours or (foreign and marks in folder.joinpath("mountinfo").read_text(errors="replace"))
+            if not ours:
+                continue
+            pss = next(line for line in folder.joinpath("smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            continue
+        found[f"{folder.name} {' '.join(arguments)[:70]}"] = int(pss.split()[1]) / 1024
+    return found
