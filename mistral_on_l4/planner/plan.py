@@ -109,12 +109,12 @@ class Readiness:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """One service. `checkpoint` is the hub's repository id; `gpus` are per replica; `instance` is None in the standalone form.
+    """One service. `checkpoint` is the hub's repository id; `gpus` are per replica; `instance` is what it was priced on, if any.
 
     fits: whether it loads with every weight on the GPU; fits_with_offload: the same with cpu_offload_gib in the node's memory,
-    None if no offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments
-    after those of the runtime, --cpu-offload-gb included. startup_seconds: predicted load time x 2, for the startup probe; minutes_to_ready: from
-    `up`. tpot_ms and ttft_ms of one user are `service.at(1)`.
+    None if no offload was asked for; reason: one line, why it does not fit or what limits it. args: vLLM's arguments after
+    those of the runtime, --cpu-offload-gb included. startup_seconds: predicted load time x 2, for the startup probe;
+    minutes_to_ready: from `up`. tpot_ms and ttft_ms of one user are `service.at(1)`.
     """
 
     name: str

@@ -57,7 +57,7 @@ def unsourced(catalogue: Catalogue, defaults: Mapping[str, Mapping[str, str]]) -
         "prices": ("stack", catalogue.prices),
         "reserved": ("stack", catalogue.reserved),
     }
-    for name in ("system_nodes", "rates", "host", "calibration"):
+    for name in ("system_nodes", "rates", "local_minutes", "host", "calibration"):
         homes[name] = ("stack", getattr(catalogue, name))
     return [
         path

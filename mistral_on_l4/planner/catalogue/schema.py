@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from mistral_on_l4.planner.plan import PlanError
+
+T = TypeVar("T")
 
 VariantName = Literal["bf16", "fp8", "w4a16"]
 
@@ -66,6 +71,25 @@ class Architecture(BaseModel):
     experts_per_token: int = Field(default=0, ge=0)
     shared_intermediate: int = Field(default=0, ge=0)
 
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Every number that the size of a checkpoint depends on, for use as a key."""
+        return (
+            self.layers,
+            self.hidden,
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            self.intermediate,
+            self.vocabulary,
+            self.tied_embeddings,
+            self.attention_bias,
+            self.gated,
+            self.experts,
+            self.experts_per_token,
+            self.shared_intermediate,
+        )
+
 
 class Quantization(Record):
     """How the linear layers are stored. `scheme` none means as the rest of the checkpoint."""
@@ -113,8 +137,8 @@ class Instance(Record):
     gpu: str | None = None
     gpus: int = 0
     vcpus: int = Field(gt=0)
-    memory_gib: float = Field(gt=0)
-    nvme_gb: float = 0
+    memory_gib: int = Field(gt=0)
+    nvme_gb: int = 0
     network_gbits: float = Field(gt=0)
     ebs_mbs: tuple[float, float] | None = None
     max_pods: int = Field(gt=0)
@@ -148,6 +172,7 @@ class Engine(Record):
     host_ms_per_step: float
     cpu_offload: Literal["works", "ignored"]
     cpu_offload_source: str
+    cpu_offload_repacked: Literal["works", "lost"]
     online_fp8_peak: Literal["unquantized", "quantized"]
     images: Mapping[str, EngineImage]
 
@@ -194,6 +219,15 @@ class Reserved(Record):
     daemonset_memory_mib: float
 
 
+class LocalMinutes(Record):
+    """What to allow the embedded cluster, in minutes by phase: its nodes are simulated, its checkpoints small."""
+
+    node: float
+    seed: float
+    download: float
+    load: float
+
+
 class Host(Record):
     """Host memory of an engine, in GiB: once, per worker, and /dev/shm without and with tensor parallelism."""
 
@@ -226,5 +260,50 @@ class Catalogue(BaseModel):
     system_nodes: SystemNodes
     rates: Rates
     reserved: Mapping[str, Reserved]
+    local_minutes: LocalMinutes
     host: Host
     calibration: Calibration
+
+    def model(self, name: str) -> Model:
+        """The model of a name. Raises PlanError that offers the nearest names, as the others here do."""
+        return _look_up("model", name, self.models)
+
+    def gpu(self, name: str) -> Gpu:
+        return _look_up("GPU", name, self.gpus)
+
+    def instance(self, name: str) -> Instance:
+        return _look_up("instance type", name, self.instances)
+
+    def engine(self, name: str) -> Engine:
+        return _look_up("engine", name, self.engines)
+
+    def known_region(self, name: str) -> str:
+        if name not in self.regions:
+            raise PlanError(unknown("region", name, self.regions))
+        return name
+
+    def checkpoint(self, repository: str) -> tuple[str, VariantName] | None:
+        """(model, variant) of a repository on the hub, in any case of letters; None if it is not in the catalogue."""
+        wanted = repository.lower()
+        for name, model in self.models.items():
+            for variant, checkpoint in model.variants.items():
+                if wanted in (checkpoint.repository.lower(), *(other.lower() for other in checkpoint.also)):
+                    return name, variant
+        return None
+
+
+def _look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    found = table.get(name)
+    if found is None:
+        raise PlanError(unknown(kind, name, table))
+    return found
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """`unknown GPU 'L5': did you mean L4 or T4?`, or all names where none is near."""
+    names = sorted(known)
+    lowered = {each.lower(): each for each in names}
+    near = [lowered[each] for each in get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+    if near:
+        return f"unknown {kind} {name!r}: did you mean {' or '.join(near)}?"
+    return f"unknown {kind} {name!r}: the catalogue knows {', '.join(names)}"

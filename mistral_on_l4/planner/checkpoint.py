@@ -1,0 +1,126 @@
+"""How many bytes a checkpoint has, where they go under tensor parallelism, and which of them a step reads.
+
+Everything follows from the shapes of a decoder-only transformer (Hugging Face's names):
+
+    layer    q [heads*d, h]  k, v [kv_heads*d, h]  o [h, heads*d]  gate, up [i, h]  down [h, i]  two norms [h]
+    outside  embed_tokens [vocabulary, h], lm_head [vocabulary, h] unless tied, norm [h]
+
+Quantization touches the linear layers only: FP8 and INT8 store one byte and a BF16 scale per output channel, INT4 half a byte and
+a BF16 scale per group of input columns (compressed-tensors, facts of the checkpoints' config.json). Embedding, head and norms stay
+in BF16. Checked against the hub's file lists in tests/unit/planner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mistral_on_l4.planner.catalogue.schema import Architecture, Quantization
+
+HALF = 2  # bytes of BF16 and FP16
+# vLLM pads the vocabulary to a multiple of 64 per GPU (layers/vocab_parallel_embedding.py).
+VOCABULARY_PADDING = 64
+# Bytes per weight and columns that share one BF16 scale (0: one scale per output row).
+_STORED = {"none": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of a checkpoint by what happens to them. Tensor parallelism splits all but the norms.
+
+    linear_bytes: matrices of the layers with scales, without the routed experts; expert_bytes: all routed experts; head_bytes: 0 if
+    tied to the embedding; linear_parameters, expert_parameters, head_parameters: counts, for FLOPs; experts, experts_per_token: 0
+    for a dense model.
+    """
+
+    linear_bytes: int
+    expert_bytes: int
+    embedding_bytes: int
+    head_bytes: int
+    norm_bytes: int
+    linear_parameters: int
+    expert_parameters: int
+    head_parameters: int
+    experts: int = 0
+    experts_per_token: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes + self.norm_bytes
+
+    @property
+    def layer_bytes(self) -> int:
+        """What --cpu-offload-gb can move: parameters of decoder layers, never embedding or head."""
+        return self.linear_bytes + self.expert_bytes
+
+    def per_gpu_bytes(self, tensor_parallel_size: int) -> float:
+        split = self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes
+        return split / tensor_parallel_size + self.norm_bytes
+
+    def read_bytes(self, tensor_parallel_size: int, batch: int) -> float:
+        """What one GPU reads to decode one token for each of `batch` requests.
+
+        Of the embedding only rows are read. Of routed experts, those that `batch` tokens hit if each picks its own at random.
+        """
+        hit = 1.0
+        if self.experts:
+            hit = 1 - (1 - self.experts_per_token / self.experts) ** batch
+        head = self.head_bytes or self.embedding_bytes
+        return (self.linear_bytes + self.expert_bytes * hit + head) / tensor_parallel_size + self.norm_bytes
+
+    @property
+    def active_linear_parameters(self) -> float:
+        """Parameters of the layers that one token is multiplied with."""
+        share = self.experts_per_token / self.experts if self.experts else 0.0
+        return self.linear_parameters + self.expert_parameters * share
+
+
+def weights_of(architecture: Architecture, quantization: Quantization) -> Weights:
+    """Bytes of a checkpoint from its shapes alone. Exact for the layouts that the module's docstring lists."""
+    stored = (quantization.scheme, quantization.group_size, quantization.quantized_head)
+    return _weights(architecture.dimensions, stored)
+
+
+@lru_cache(maxsize=4096)
+def _weights(dimensions: tuple[int, ...], stored: tuple[str, int, bool]) -> Weights:
+    (layers, h, heads, kv_heads, d, i, vocabulary, tied, bias, gated, experts, per_token, shared_i) = dimensions
+    scheme, group, quantized_head = stored
+
+    def matrix(rows: int, columns: int, *, as_stored: bool = True) -> int:
+        if not as_stored or scheme == "none":
+            return rows * columns * HALF
+        scales = rows * (-(-columns // group)) if group else rows
+        return int(rows * columns * _STORED[scheme]) + scales * HALF
+
+    attention = [(heads * d, h), (kv_heads * d, h), (kv_heads * d, h), (h, heads * d)]
+
+    def mlp(width: int) -> list[tuple[int, int]]:
+        return [(width, h)] * (2 if gated else 1) + [(h, width)]
+
+    dense = attention + (mlp(shared_i) if experts and shared_i else [] if experts else mlp(i))
+    router = [(experts, h)] if experts else []
+    biases = (heads + 2 * kv_heads) * d * HALF if bias else 0
+    routed = mlp(i) * experts
+    embedding = vocabulary * h
+    return Weights(
+        linear_bytes=layers * (sum(matrix(*shape) for shape in dense) + sum(matrix(*s, as_stored=False) for s in router) + biases),
+        expert_bytes=layers * experts * sum(matrix(*shape) for shape in mlp(i)) if experts else 0,
+        embedding_bytes=embedding * HALF,
+        head_bytes=0 if tied else matrix(vocabulary, h, as_stored=quantized_head),
+        norm_bytes=(2 * layers + 1) * h * HALF,
+        linear_parameters=layers * sum(rows * columns for rows, columns in dense + router),
+        expert_parameters=layers * sum(rows * columns for rows, columns in routed),
+        head_parameters=embedding,
+        experts=experts,
+        experts_per_token=per_token,
+    )
+
+
+def kv_bytes_per_token(architecture: Architecture, cache_dtype: str, tensor_parallel_size: int) -> int:
+    """Bytes of KV cache per token on one GPU: key and value of every layer, 2 x layers x kv_heads x d x bytes.
+
+    Source: vLLM 0.11 v1/kv_cache_interface.py. With more GPUs than KV heads each GPU still keeps one head.
+    """
+    width = 1 if cache_dtype.startswith("fp8") else HALF
+    heads = max(1, architecture.kv_heads // tensor_parallel_size)
+    return 2 * architecture.layers * heads * architecture.head_dim * width

@@ -1,0 +1,117 @@
+"""Where the memory of one GPU goes, as vLLM counts it (0.11: v1/worker/gpu_worker.py; 0.33 also takes off CUDA graphs).
+
+    budget = visible x gpu_memory_utilization
+    KV cache = budget - resident weights - activation peak of the profile run - non-torch [- graphs]
+
+The profile run is one step of `max_num_batched_tokens` tokens, then a sampler pass over `max_num_seqs` rows of the vocabulary; the
+larger of the two is the peak.
+"""
+
+from __future__ import annotations
+
+from mistral_on_l4.planner.checkpoint import HALF
+from mistral_on_l4.planner.plan import GIB, MemoryUse
+from mistral_on_l4.planner.request import ServiceRequest
+
+BLOCK = 16  # tokens of one KV block, vLLM's default
+# --cpu-offload-gb is chosen in steps of this; whole parameters move (the largest is 0.31 GiB here), so finer steps mean nothing.
+OFFLOAD_STEP_GIB = 0.5
+
+
+def memory_use(request: ServiceRequest, offload_gib: float = 0.0) -> MemoryUse:
+    """Memory of each GPU with `offload_gib` of its weights in the node's memory."""
+    engine, parallel = request.engine, request.gpus > 1
+    budget = request.gpu.visible_gib * request.gpu_memory_utilization
+    weights = request.weights.per_gpu_bytes(request.gpus) / GIB
+    non_torch = engine.non_torch_tp_gib if parallel else engine.non_torch_gib
+    graphs = 0.0 if "--enforce-eager" in request.flags else engine.graphs_gib
+    activation = activation_gib(request)
+    kv = budget - (weights - offload_gib) - activation - non_torch - (graphs if engine.graphs_in_budget else 0.0)
+    return MemoryUse(
+        visible_gib=request.gpu.visible_gib,
+        budget_gib=budget,
+        weights_gib=weights,
+        resident_weights_gib=weights - offload_gib,
+        activation_gib=activation,
+        non_torch_gib=non_torch,
+        graphs_gib=graphs,
+        kv_gib=kv,
+        kv_bytes_per_token=request.kv_bytes_per_token,
+    )
+
+
+def activation_gib(request: ServiceRequest) -> float:
+    """Peak of torch's activations in the profile run, in GiB.
+
+    In the MLP a step holds residual, input and output (3h) beside gate, up and their product (3i over the GPUs); in attention the
+    same 3h beside q, k, v and the output. The sampler's bytes per logit are the engine's (fitted to vLLM's own report on H100).
+    """
+    shape, gpus = request.architecture, request.gpus
+    width = shape.intermediate * max(1, shape.experts_per_token) + shape.shared_intermediate
+    mlp = 3 * width / gpus
+    attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim / gpus
+    step = request.batched_tokens * (3 * shape.hidden + max(mlp, attention)) * HALF
+    sampler = request.sequences * shape.vocabulary * request.engine.sampler_bytes_per_logit
+    return max(step, sampler) / GIB
+
+
+def kv_tokens(memory: MemoryUse) -> int:
+    """Tokens that the KV cache holds, in whole blocks."""
+    tokens = int(max(0.0, memory.kv_gib) * GIB / memory.kv_bytes_per_token)
+    return tokens - tokens % BLOCK
+
+
+def kv_needed_gib(request: ServiceRequest) -> float:
+    """KV cache of one request of the greatest length, which vLLM must be able to hold to start."""
+    blocks = -(-request.max_model_len // BLOCK)
+    return blocks * BLOCK * request.kv_bytes_per_token / GIB
+
+
+def offload_needed_gib(request: ServiceRequest) -> float:
+    """The smallest --cpu-offload-gb that loads, in steps of OFFLOAD_STEP_GIB; 0 if none is needed."""
+    missing = kv_needed_gib(request) - memory_use(request).kv_gib
+    return max(0.0, -(-missing // OFFLOAD_STEP_GIB) * OFFLOAD_STEP_GIB)
+
+
+def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
+    """Why the service does not start for want of GPU memory, in one line; None if it does."""
+    memory = memory_use(request, offload_gib)
+    loaded = memory.resident_weights_gib
+    head = f"{memory.weights_gib:.2f} GiB of weights{' per GPU' if request.gpus > 1 else ''}, {memory.visible_gib:.2f} GiB visible"
+    if offload_gib:
+        head = f"{loaded:.2f} GiB of weights after offloading {offload_gib:.1f}, {memory.visible_gib:.2f} GiB visible"
+    context = request.engine.context_tp_gib if request.gpus > 1 else request.engine.context_gib
+    free = memory.visible_gib - context
+    peak = loaded
+    if request.online_fp8 and request.engine.online_fp8_peak == "unquantized":
+        peak = request.file_weights.per_gpu_bytes(request.gpus) / GIB
+        if peak > free:
+            return (
+                f"{peak:.2f} GiB of BF16 weights, {memory.visible_gib:.2f} GiB visible: vLLM {request.engine.version} loads all "
+                "of them before it quantizes: torch.OutOfMemoryError"
+            )
+    if peak > free:
+        return f"{head}: torch.OutOfMemoryError while loading, whatever the context"
+    if free < memory.budget_gib:
+        return (
+            f"{head}: Free memory on device ({free:.2f}/{memory.visible_gib:.2f} GiB) on startup is less than desired GPU memory "
+            f"utilization ({request.gpu_memory_utilization:.2f}, {memory.budget_gib:.2f} GiB); lower gpuMemoryUtilization"
+        )
+    if memory.kv_gib <= 0:
+        return (
+            f"{head}, {memory.budget_gib:.2f} GiB at utilization {request.gpu_memory_utilization:.2f} less "
+            f"{memory.reserve_gib:.2f} GiB for activations: No available memory for the cache blocks"
+        )
+    needed = kv_needed_gib(request)
+    if memory.kv_gib < needed:
+        return (
+            f"{head}: to serve one request of {request.max_model_len} tokens, {needed:.2f} GiB KV cache is needed, which is "
+            f"larger than the available {memory.kv_gib:.2f} GiB; at most {kv_tokens(memory)} tokens"
+        )
+    if not request.engine.graphs_in_budget and free - memory.budget_gib < memory.graphs_gib:
+        highest = int((free - memory.graphs_gib) / memory.visible_gib * 100) / 100
+        return (
+            f"{head}: utilization {request.gpu_memory_utilization:.2f} leaves {free - memory.budget_gib:.2f} GiB outside it, CUDA "
+            f"graphs take {memory.graphs_gib:.1f}: out of memory while capturing; at most {highest:.2f}, or --enforce-eager"
+        )
+    return None

@@ -1,0 +1,154 @@
+"""Changes that make a service load: another precision, another card, more of the same card, less context, weights in the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mistral_on_l4.planner import memory, rules
+from mistral_on_l4.planner.catalogue.schema import Catalogue, Instance, Reserved, VariantName
+from mistral_on_l4.planner.hosting import node_shortage
+from mistral_on_l4.planner.plan import Remedy
+from mistral_on_l4.planner.request import FORMATS, ServiceRequest
+from mistral_on_l4.planner.service import judge
+from mistral_on_l4.planner.speed import Speed
+
+MOST_GPUS = 8
+_LABELS = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
+
+
+def remedies_for(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> tuple[Remedy, ...]:
+    """Every change that works, alone, best first: what keeps the card, then another card, more cards, offload last."""
+    base = replace(request, cpu_offload="off")
+    found: dict[str, Remedy] = {}
+    for kind, change, candidate in _candidates(base, catalogue, reserved, region):
+        # Of one kind the first that works is the smallest step: eight cards are no remedy where two will do.
+        if kind in found or (kind == "offload" and request.cpu_offload == "auto"):
+            continue
+        remedy = _tried(change, candidate, catalogue, reserved, region)
+        if remedy:
+            found[kind] = remedy
+    return tuple(found.values())
+
+
+def _candidates(
+    request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str
+) -> Iterator[tuple[str, str, ServiceRequest]]:
+    """(kind, change in words, the request with it)."""
+    precision = _LABELS.get(request.variant, request.variant)
+    if request.flags.get("--quantization"):
+        without = replace(request, extra_args=_without_quantization(request.extra_args))
+        yield "flags", "without --quantization", without
+        request = without
+    for length in _shorter(request):
+        yield "length", f"maxModelLen {length}", replace(request, max_model_len=length)
+    if not request.kv_cache_dtype.startswith("fp8") and request.gpu.compute_capability >= 8.9:
+        yield "kv", "kvCacheDtype fp8", replace(request, kv_cache_dtype="fp8")
+    for smaller in _smaller(request):
+        yield "variant", f"{_LABELS[smaller]} on {request.gpus}x {request.gpu_name}", _as_variant(request, smaller, catalogue)
+    for name, gpu in sorted(catalogue.gpus.items(), key=lambda item: item[1].visible_gib):
+        larger = gpu.visible_gib > request.gpu.visible_gib
+        if larger and any(instance.gpu == name for instance in catalogue.instances.values()):
+            placed = _placed(replace(request, gpu_name=name, gpu=gpu), catalogue, reserved, region)
+            yield "card", f"{precision} on {request.gpus}x {name}", placed
+    count = request.gpus * 2
+    while count <= MOST_GPUS:
+        placed = _placed(replace(request, gpus=count), catalogue, reserved, region)
+        yield "count", f"{precision} on {count}x {request.gpu_name}", placed
+        count *= 2
+    if rules.offload_refusal(request) is None:
+        # The pool's own instance type may have too little memory for pinned weights: then the next one that has enough.
+        pinned = replace(request, cpu_offload="auto")
+        yield "offload", "cpuOffload", pinned
+        larger_node = _roomier(pinned, catalogue, reserved, region)
+        if larger_node:
+            on_larger = replace(pinned, instance_name=larger_node[0], instance=larger_node[1])
+            yield "offload", f"cpuOffload on {larger_node[0]}", on_larger
+
+
+def _tried(change: str, request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> Remedy | None:
+    verdict = judge(request, catalogue, reserved)
+    if not verdict.loads or (request.cpu_offload == "auto" and not verdict.offload_gib):
+        return None
+    use = memory.memory_use(request, verdict.offload_gib)
+    speed = Speed(request, catalogue.calibration, memory.kv_tokens(use), verdict.offload_gib)
+    price = request.instance.usd_per_hour.get(region) if request.instance else None
+    point = speed.at(1, price)
+    return Remedy(change, True, point.tpot_ms, price, use.resident_weights_gib, unmeasured=bool(verdict.offload_gib))
+
+
+def _shorter(request: ServiceRequest) -> Iterator[int]:
+    """The greatest length that the KV cache holds, if a useful one is left."""
+    fits = min(memory.kv_tokens(memory.memory_use(request)), request.architecture.max_positions)
+    if fits < request.max_model_len or request.max_model_len > request.architecture.max_positions:
+        length = fits - fits % 256
+        if length >= 1024:
+            yield length
+
+
+def _smaller(request: ServiceRequest) -> Iterator[VariantName]:
+    stored = {"none": 16, "fp8": 8, "int8": 8, "int4": 4}[request.loaded_as.scheme]
+    if stored > 8:
+        yield "fp8"
+    if stored > 4:
+        yield "w4a16"
+
+
+def _as_variant(request: ServiceRequest, name: VariantName, catalogue: Catalogue) -> ServiceRequest:
+    model = catalogue.models.get(request.model)
+    known = model.variants.get(name) if model else None
+    return replace(
+        request,
+        variant=name,
+        checkpoint=known.repository if known else request.checkpoint,
+        quantization=known.quantization if known else FORMATS[name],
+        largest_file_gb=known.largest_file_gb if known else request.largest_file_gb,
+        exact=None,
+    )
+
+
+def _placed(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> ServiceRequest:
+    """On the instance it has if that holds it, else on the cheapest with that many of the GPU and enough memory."""
+    instance = request.instance
+    if instance and instance.gpu == request.gpu_name and instance.gpus >= request.gpus:
+        return request
+    found = cheapest_instance(request, catalogue, reserved, region)
+    return replace(request, instance_name=found[0] if found else None, instance=found[1] if found else None)
+
+
+def _roomier(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> tuple[str, Instance] | None:
+    """The cheapest instance type with the same GPUs on which the offload works, if the request's own is too small."""
+    if request.instance is None or judge(request, catalogue, reserved).loads:
+        return None
+    for name, instance in _by_price(catalogue, request.gpu_name, request.gpus, region):
+        if judge(replace(request, instance_name=name, instance=instance), catalogue, reserved).loads:
+            return name, instance
+    return None
+
+
+def cheapest_instance(
+    request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str
+) -> tuple[str, Instance] | None:
+    """The cheapest instance type that has the GPUs and the node memory; without prices, the smallest. None if there is none."""
+    for name, instance in _by_price(catalogue, request.gpu_name, request.gpus, region):
+        if node_shortage(replace(request, instance_name=name, instance=instance), catalogue, reserved, 0.0) is None:
+            return name, instance
+    return None
+
+
+def _by_price(catalogue: Catalogue, gpu: str, gpus: int, region: str) -> list[tuple[str, Instance]]:
+    having = [(name, each) for name, each in catalogue.instances.items() if each.gpu == gpu and each.gpus >= gpus]
+    return sorted(having, key=lambda item: (item[1].usd_per_hour.get(region, float("inf")), item[1].gpus, item[1].memory_gib))
+
+
+def _without_quantization(args: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    skip = False
+    for argument in args:
+        if skip and not argument.startswith("-"):
+            skip = False
+            continue
+        skip = argument in ("--quantization", "-q")
+        if not skip and not argument.startswith("--quantization="):
+            kept.append(argument)
+    return tuple(kept)

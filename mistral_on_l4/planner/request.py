@@ -1,0 +1,125 @@
+"""What is asked of the planner for one service, with every name already resolved to the catalogue's records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from mistral_on_l4.planner.catalogue.schema import Architecture, Engine, Gpu, Instance, Quantization
+from mistral_on_l4.planner.checkpoint import Weights, kv_bytes_per_token, weights_of
+
+# Quantization scheme of a variant, for a checkpoint that does not exist yet or is quantized while loading.
+FORMATS = {
+    "bf16": Quantization(),
+    "fp8": Quantization(method="compressed-tensors", scheme="fp8"),
+    "w4a16": Quantization(method="compressed-tensors", scheme="int4", group_size=128),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Users that each send a prompt, wait for the whole answer, and send the next. Lengths in tokens."""
+
+    users: tuple[int, ...] = (1, 5, 10)
+    prompt_tokens: int = 256
+    output_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class ServiceRequest:
+    """One service. exact: bytes read from a checkpoint's own headers, instead of those that follow from its shapes.
+
+    gpus: of one replica, and the degree of tensor parallelism; instance: what it runs on, None if nothing is known that has the
+    GPU; quantization: of the files; loaded_as: what the layers become on the GPU, where the engine quantizes while loading.
+    """
+
+    name: str
+    model: str
+    variant: str
+    checkpoint: str
+    architecture: Architecture
+    quantization: Quantization
+    gpu_name: str
+    gpu: Gpu
+    gpus: int
+    engine_name: str
+    engine: Engine
+    image: str
+    max_model_len: int
+    gpu_memory_utilization: float
+    instance_name: str | None = None
+    instance: Instance | None = None
+    max_num_seqs: int | None = None
+    kv_cache_dtype: str = "auto"
+    cpu_offload: Literal["off", "auto"] | float = "off"
+    dtype: str = "auto"
+    extra_args: tuple[str, ...] = ()
+    exact: Weights | None = None
+    largest_file_gb: float = 5.0
+    workload: Workload = field(default_factory=Workload)
+
+    @cached_property
+    def flags(self) -> dict[str, str]:
+        """extra_args by flag, `--a b` and `--a=b` alike; a flag without a value maps to ''."""
+        return parse_flags(self.extra_args)
+
+    @cached_property
+    def online_fp8(self) -> bool:
+        """Whether the engine is told to turn an unquantized checkpoint into FP8 while loading it."""
+        return self.quantization.scheme == "none" and self.flags.get("--quantization", "").startswith("fp8")
+
+    @cached_property
+    def loaded_as(self) -> Quantization:
+        return FORMATS["fp8"] if self.online_fp8 else self.quantization
+
+    @cached_property
+    def file_weights(self) -> Weights:
+        return self.exact or weights_of(self.architecture, self.quantization)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What the GPUs hold in the end."""
+        return weights_of(self.architecture, self.loaded_as) if self.online_fp8 else self.file_weights
+
+    @cached_property
+    def kv_bytes_per_token(self) -> int:
+        return kv_bytes_per_token(self.architecture, self.kv_cache_dtype, self.gpus)
+
+    @property
+    def large_card(self) -> bool:
+        return self.gpu.visible_gib >= self.engine.large_card_gib
+
+    @property
+    def sequences(self) -> int:
+        """Requests that run at once: --max-num-seqs, or the engine's default for the card."""
+        return self.max_num_seqs or self.engine.max_num_seqs[self.large_card]
+
+    @cached_property
+    def batched_tokens(self) -> int:
+        """Tokens of one step at most: --max-num-batched-tokens, or the engine's default for the card."""
+        given = self.flags.get("--max-num-batched-tokens", "")
+        return int(given) if given.isdigit() else self.engine.max_num_batched_tokens[self.large_card]
+
+    @property
+    def half_dtype(self) -> str:
+        """What activations are in; BF16 unless the service says otherwise."""
+        return "float16" if self.dtype in ("float16", "half") else "bfloat16"
+
+
+def parse_flags(args: Sequence[str]) -> dict[str, str]:
+    """Command-line arguments by flag name; the last of a repeated flag counts, as for argparse."""
+    flags: dict[str, str] = {}
+    name = ""
+    for argument in args:
+        if argument.startswith("-"):
+            name, _, value = argument.partition("=")
+            name = _SHORT.get(name, name)
+            flags[name] = value
+        elif name:
+            flags[name] = f"{flags[name]} {argument}".strip()
+    return flags
+
+
+_SHORT = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size", "-q": "--quantization"}

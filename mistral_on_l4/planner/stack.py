@@ -1,0 +1,251 @@
+"""The plan of a whole stack, from its settings alone: no network, no Pulumi."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mistral_on_l4.planner import cost, hosting, rules
+from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
+from mistral_on_l4.planner.catalogue.schema import Reserved
+from mistral_on_l4.planner.plan import PlanError, ServicePlan, StackPlan
+from mistral_on_l4.planner.remedies import remedies_for
+from mistral_on_l4.planner.request import ServiceRequest, Workload
+from mistral_on_l4.planner.service import Verdict, judge, plan_service
+from mistral_on_l4.settings import PlatformName, PoolSettings, ServiceSettings, Settings
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the services of a pool share: how many GPUs they ask for together, and which of them no node is left for."""
+
+    gpus: int
+    homeless: Mapping[str, str]
+
+
+def plan_stack(
+    settings: Settings,
+    *,
+    stack: str = "",
+    engine: str | None = None,
+    catalogue: Catalogue | None = None,
+    workload: Workload | None = None,
+) -> StackPlan:
+    """Plans every enabled service of a stack. Raises PlanError for a name that the catalogue does not know.
+
+    engine: of the catalogue, instead of the one that the platform pins; catalogue: instead of the shipped one, for instance with
+    live prices. A service that cannot load is no error: see StackPlan.misfits.
+    """
+    catalogue = catalogue or load_catalogue()
+    catalogue.known_region(settings.region)
+    engine_name, record, image, image_gb = _engine(catalogue, engine, settings.platform)
+    reserved = reserved_on(catalogue, settings.platform)
+    pools = {pool.name: pool for pool in settings.pools.groups}
+    requests = [
+        _request(service, pools[service.pool], catalogue, engine_name, record, image, workload or Workload())
+        for service in settings.enabled_services
+    ]
+    sizes = {
+        service.prefix: request.file_weights.total_bytes
+        for service, request in zip(settings.enabled_services, requests, strict=True)
+    }
+    moves = _moves(settings, catalogue, sizes)
+    places = _places(settings, pools, catalogue)
+    services = tuple(
+        _planned(
+            service,
+            request,
+            pools[service.pool],
+            settings,
+            catalogue,
+            reserved,
+            places[service.pool],
+            moves[service.prefix],
+            image_gb,
+        )
+        for service, request in zip(settings.enabled_services, requests, strict=True)
+    )
+    downloaded = sum(sizes[service.prefix] for service in settings.enabled_services)
+    return StackPlan(
+        stack=stack,
+        platform=settings.platform.value,
+        region=settings.region,
+        services=services,
+        pools=cost.pool_costs(settings, catalogue),
+        fixed=cost.fixed_costs(settings, catalogue),
+        up=cost.up_costs(settings, catalogue, sizes, image_gb, downloaded),
+        notes=tuple(_notes(settings, catalogue)),
+    )
+
+
+def reserved_on(catalogue: Catalogue, platform: PlatformName | str) -> Reserved:
+    """What a node of the platform keeps; the local cluster imitates EKS."""
+    return catalogue.reserved.get(str(platform)) or catalogue.reserved["eks"]
+
+
+def _engine(catalogue: Catalogue, asked: str | None, platform: PlatformName) -> tuple[str, Engine, str, float]:
+    """(name, record, image, unpacked GB) of the engine that the platform runs."""
+    name = asked or catalogue.default_engine
+    record = catalogue.engine(name)
+    pinned = record.images.get(platform.value)
+    if pinned is None:
+        able = ", ".join(other for other, each in catalogue.engines.items() if platform.value in each.images)
+        raise PlanError(f"engine {name!r} has no image pinned for platform {platform.value}: the catalogue has {able}")
+    return name, record, pinned.reference, pinned.unpacked_gb
+
+
+def _request(
+    service: ServiceSettings,
+    pool: PoolSettings,
+    catalogue: Catalogue,
+    engine_name: str,
+    engine: Engine,
+    image: str,
+    workload: Workload,
+) -> ServiceRequest:
+    model = catalogue.model(service.model)
+    variant = model.variants.get(service.variant.value)
+    if variant is None:
+        raise PlanError(f"{service.name}: {service.model} has no variant {service.variant.value}: {', '.join(model.variants)}")
+    instance = catalogue.instance(pool.instance_type)
+    if instance.gpu is None:
+        raise PlanError(f"{service.name}: pool {pool.name} is of {pool.instance_type}, which has no GPU")
+    request = ServiceRequest(
+        name=service.name,
+        model=service.model,
+        variant=service.variant.value,
+        checkpoint=service.repository or variant.repository,
+        architecture=model.architecture,
+        quantization=variant.quantization,
+        gpu_name=instance.gpu,
+        gpu=catalogue.gpu(instance.gpu),
+        gpus=service.tensor_parallel_size,
+        engine_name=engine_name,
+        engine=engine,
+        image=image,
+        max_model_len=service.max_model_len,
+        gpu_memory_utilization=service.gpu_memory_utilization,
+        instance_name=pool.instance_type,
+        instance=instance,
+        max_num_seqs=service.max_num_seqs,
+        kv_cache_dtype=service.kv_cache_dtype,
+        cpu_offload=service.cpu_offload,
+        extra_args=service.extra_args,
+        largest_file_gb=variant.largest_file_gb,
+        workload=workload,
+    )
+    rules.check_flags(request)
+    return request
+
+
+def _planned(
+    service: ServiceSettings,
+    request: ServiceRequest,
+    pool: PoolSettings,
+    settings: Settings,
+    catalogue: Catalogue,
+    reserved: Reserved,
+    place: Place,
+    moves: hosting.Moves,
+    image_gb: float,
+) -> ServicePlan:
+    verdict = judge(request, catalogue, reserved)
+    if verdict.loads and service.name in place.homeless:
+        verdict = Verdict(0.0, place.homeless[service.name], place.homeless[service.name])
+    if settings.platform == PlatformName.LOCAL:
+        ready = hosting.local_readiness(catalogue)
+    else:
+        ready = hosting.readiness(request, catalogue, image_gb, moves)
+    price = request.instance.usd_per_hour.get(settings.region) if request.instance else None
+    # A pool's nodes bill whole: its services share them by GPUs. A parked pool is priced as it will be.
+    share = max(1, pool.count) * request.gpus / place.gpus
+    plan = plan_service(request, catalogue, reserved, verdict, ready, None if price is None else price * share)
+    warnings = list(plan.warnings)
+    if pool.count == 0:
+        warnings.append(f"pool {pool.name} has no nodes (parked): the service waits until it has")
+    if service.name in place.homeless:
+        return replace(plan, warnings=tuple(warnings))
+    remedies = remedies_for(request, catalogue, reserved, settings.region) if not plan.fits else ()
+    return replace(plan, remedies=remedies, warnings=tuple(warnings))
+
+
+def _places(settings: Settings, pools: Mapping[str, PoolSettings], catalogue: Catalogue) -> dict[str, Place]:
+    """Puts the services of each pool on its nodes in order. A pool without nodes is parked, not too small."""
+    asked: dict[str, list[ServiceSettings]] = defaultdict(list)
+    for service in settings.enabled_services:
+        asked[service.pool].append(service)
+    places = {}
+    for name, services in asked.items():
+        pool = pools[name]
+        each = catalogue.instance(pool.instance_type).gpus
+        total = sum(service.tensor_parallel_size for service in services)
+        homeless = _homeless(services, pool, each, total) if pool.count else {}
+        places[name] = Place(total, homeless)
+    return places
+
+
+def _homeless(services: list[ServiceSettings], pool: PoolSettings, each: int, total: int) -> dict[str, str]:
+    # Free GPUs by how many nodes have just as many: as many buckets as a node has GPUs, so it stays linear in services.
+    free = {each: pool.count}
+    homeless = {}
+    for service in services:
+        size = service.tensor_parallel_size
+        room = next((left for left in sorted(free) if left >= size and free[left]), None)
+        if room is None:
+            homeless[service.name] = (
+                f"no GPU is left in pool {pool.name}: {pool.count}x {pool.instance_type} have {pool.count * each} GPUs, its "
+                f"services ask for {total}; raise its count, or give the service a pool of its own"
+            )
+            continue
+        free[room] -= 1
+        free[room - size] = free.get(room - size, 0) + 1
+    return homeless
+
+
+def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -> dict[str, hosting.Moves]:
+    """Rates of the store: its volume, and the disk bandwidth and network of the node it is on."""
+    after = settings.pools.start == "after-seed"
+    node = catalogue.instance(catalogue.system_nodes.instance)
+    store = settings.object_store
+    network = node.network_gbits * 1000 / 8
+    if store.kind == "external":
+        read = write = catalogue.rates.local_disk_mbs
+    else:
+        burst = node.ebs_mbs[1] if node.ebs_mbs else store.volume_throughput_mibps
+        volume = store.volume_throughput_mibps * MIB / 1e6
+        read = write = min(volume, burst, network)
+    minutes = hosting.seed_minutes(sizes, min(catalogue.rates.hub_mbs, write))
+    return {prefix: hosting.Moves(read, minutes[prefix], after) for prefix in sizes}
+
+
+def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:
+    notes = []
+    if settings.platform == PlatformName.LOCAL:
+        notes.append("local: nodes are simulated and nothing bills; prices are those of the instances that they imitate")
+    if settings.platform == PlatformName.OPENSHIFT:
+        notes.append("the cluster itself and the OpenShift subscription are not priced")
+    if any(pool.capacity_type == "SPOT" for pool in settings.pools.groups):
+        notes.append("spot pools are priced on demand: spot prices change by the minute")
+    if settings.access.exposure == "internal-load-balancer":
+        notes.append("the load balancer is not priced")
+    unpriced = sorted(
+        {
+            pool.instance_type
+            for pool in settings.pools.groups
+            if settings.region not in catalogue.instance(pool.instance_type).usd_per_hour
+        }
+    )
+    if unpriced:
+        notes.append(f"no price is known for {', '.join(unpriced)} in {settings.region}: `demo plan --live-prices` asks AWS")
+    if settings.platform == PlatformName.EKS and settings.region not in catalogue.prices:
+        notes.append(f"no prices are known for the fixed parts in {settings.region}")
+    for service in settings.enabled_services:
+        if service.repository:
+            notes.append(
+                f"{service.name}: {service.repository} is planned as {service.model} in {service.variant.value}; "
+                "`demo plan --model` reads its own headers"
+            )
+    return notes
