@@ -1,0 +1,163 @@
+"""Runs the pack over recorded resources, without engine, plugins or cluster: for tests, the mutation bench and rule writers.
+
+A recording is JSON: {"stack", "source", "config", "resources": [{"token", "name", "urn", "parent", "provider", "props"}]}, made by
+`tests/unit/policies/record.py` from the event stream of a real preview.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pulumi_policy import (
+    EnforcementLevel,
+    Policy,
+    PolicyCustomTimeouts,
+    PolicyProviderResource,
+    PolicyResource,
+    PolicyResourceOptions,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
+)
+from pulumi_policy.deserialize import deserialize_properties
+from pulumi_policy.proxy import unknown_checking_proxy
+
+from policies.pack import POLICIES
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A resource as a program declared it in a preview. provider: URN of its provider resource, "" for none."""
+
+    token: str
+    name: str
+    urn: str
+    props: Mapping[str, Any]
+    parent: str = ""
+    provider: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one preview declared, and the stack's configuration as the engine hands it to policies."""
+
+    stack: str
+    resources: tuple[Declared, ...]
+    config: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Recording:
+        document = json.loads(path.read_text())
+        resources = tuple(Declared(**resource) for resource in document["resources"])
+        return cls(document["stack"], resources, document["config"], document["source"])
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "stack": self.stack,
+            "source": self.source,
+            "config": dict(self.config),
+            "resources": [vars(resource) for resource in self.resources],
+        }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One violation. urn: None when it is about the stack as a whole."""
+
+    policy: str
+    level: str
+    message: str
+    urn: str | None
+
+    @property
+    def mandatory(self) -> bool:
+        return self.level == EnforcementLevel.MANDATORY.value
+
+
+def analyze(
+    recording: Recording,
+    policies: Sequence[Policy] = POLICIES,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Finding]:
+    """Every violation, as a preview would report it. settings: of policies by name, as in --policy-pack-config."""
+    with _configuration(recording.config):
+        return [finding for policy in policies for finding in _run(policy, recording, (settings or {}).get(policy.name, {}))]
+
+
+def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    found: list[tuple[str, str | None]] = []
+    by_urn = {resource.urn: resource for resource in recording.resources}
+    if isinstance(policy, ResourceValidationPolicy):
+        for resource in recording.resources:
+            # The engine runs resource policies on everything but the stack itself.
+            provider = by_urn.get(resource.provider)
+            policy.validate(
+                ResourceValidationArgs(
+                    resource.token,
+                    _props(resource),
+                    resource.urn,
+                    resource.name,
+                    _options(resource),
+                    _provider(provider) if provider else None,
+                    settings,
+                ),
+                lambda text, urn=None, own=resource.urn: found.append((text, urn or own)),  # type: ignore[misc]
+            )
+    elif isinstance(policy, StackValidationPolicy):
+        policy.validate(
+            StackValidationArgs([_in_stack(resource, by_urn) for resource in recording.resources], settings),
+            lambda text, urn=None: found.append((text, urn)),
+        )
+    level = policy.enforcement_level or EnforcementLevel.ADVISORY
+    return (Finding(policy.name, level.value, text, urn) for text, urn in found)
+
+
+def _in_stack(resource: Declared, by_urn: Mapping[str, Declared]) -> PolicyResource:
+    provider = by_urn.get(resource.provider)
+    return PolicyResource(
+        resource.token,
+        _props(resource),
+        resource.urn,
+        resource.name,
+        _options(resource),
+        _provider(provider) if provider else None,
+        None,
+        [],
+        {},
+    )
+
+
+def _props(resource: Declared) -> Mapping[str, Any]:
+    """As pulumi_policy hands them to a policy: secrets unwrapped, unknowns raising when touched."""
+    props: Mapping[str, Any] = unknown_checking_proxy(deserialize_properties(copy.deepcopy(dict(resource.props))))
+    return props
+
+
+def _provider(resource: Declared) -> PolicyProviderResource:
+    return PolicyProviderResource(resource.token, _props(resource), resource.urn, resource.name)
+
+
+def _options(resource: Declared) -> PolicyResourceOptions:
+    return PolicyResourceOptions(False, [], None, [], PolicyCustomTimeouts(0, 0, 0), [], resource.parent or None)
+
+
+@contextmanager
+def _configuration(config: Mapping[str, str]) -> Iterator[None]:
+    before = os.environ.get("PULUMI_CONFIG")
+    os.environ["PULUMI_CONFIG"] = json.dumps(dict(config))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PULUMI_CONFIG")
+        else:
+            os.environ["PULUMI_CONFIG"] = before

@@ -1,0 +1,24 @@
+"""All policies of the pack, in the order in which a person meets their subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pulumi_policy import Policy
+
+from policies import aws, confidential, exposure, images, serving, workloads
+
+NAME = "mistral-on-l4"
+
+POLICIES: tuple[Policy, ...] = (
+    *serving.POLICIES,
+    *workloads.POLICIES,
+    *images.POLICIES,
+    *confidential.POLICIES,
+    *exposure.POLICIES,
+    *aws.POLICIES,
+)
+
+
+def names() -> Iterator[str]:
+    return (policy.name for policy in POLICIES)

@@ -1,0 +1,71 @@
+"""Groups of identical nodes, as the platforms declare them: AWS node groups, or Node objects of the local cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from policies.pods import GPU
+from policies.reading import UNKNOWN, at, items
+from policies.rule import Resource
+
+POOL_LABEL = "mistral-on-l4/pool"
+INSTANCE_LABEL = "node.kubernetes.io/instance-type"
+
+
+@dataclass(frozen=True)
+class NodePool:
+    """name: None without the pool's label; count: nodes that bill; urn: of the (first) resource that declares it."""
+
+    name: str | None
+    instance_type: str
+    count: int
+    is_gpu: bool
+    tainted: bool
+    urn: str
+
+
+def pool_of(resource: Resource, gpu_pattern: str = r"^(g|gr|p)[0-9]") -> NodePool | None:
+    """The nodes that a resource declares, or None if it declares none or their type is unknown."""
+    if resource.token == "kubernetes:core/v1:Node":
+        labels = at(resource.meta, "labels")
+        kind = at(labels, INSTANCE_LABEL)
+        taints = items(resource.props, "spec", "taints")
+        if not isinstance(kind, str):
+            return None
+        gpu = bool(re.search(gpu_pattern, kind)) or at(labels, "nvidia.com/gpu.present") == "true"
+        return NodePool(_text(at(labels, POOL_LABEL)), kind, 1, gpu, _gpu_taint(taints, "NoSchedule"), resource.urn)
+    if resource.token == "aws:eks/nodeGroup:NodeGroup":
+        kinds = items(resource.props, "instanceTypes")
+        if not kinds or not isinstance(kinds[0], str):
+            return None
+        gpu = any(re.search(gpu_pattern, str(kind)) for kind in kinds)
+        desired = at(resource.props, "scalingConfig", "desiredSize")
+        count = int(desired) if isinstance(desired, (int, float)) else int(at(resource.props, "scalingConfig", "minSize") or 0)
+        tainted = at(resource.props, "taints") is UNKNOWN or _gpu_taint(items(resource.props, "taints"), "NO_SCHEDULE")
+        return NodePool(_text(at(resource.props, "labels", POOL_LABEL)), kinds[0], count, gpu, tainted, resource.urn)
+    return None
+
+
+def gpu_pools(resources: Iterable[Resource]) -> list[NodePool]:
+    """GPU pools of a stack; nodes of one pool that are resources of their own count together."""
+    found: dict[tuple[str | None, str], NodePool] = {}
+    for resource in resources:
+        pool = pool_of(resource)
+        if pool is None or not pool.is_gpu:
+            continue
+        key = (pool.name, pool.instance_type)
+        found[key] = replace(found[key], count=found[key].count + pool.count) if key in found else pool
+    return list(found.values())
+
+
+def _gpu_taint(taints: list[Any], effect: str) -> bool:
+    # Any effect but a mere preference keeps other pods away.
+    wanted = (effect, "NoExecute", "NO_EXECUTE", UNKNOWN)
+    return any(isinstance(taint, Mapping) and taint.get("key") == GPU and taint.get("effect") in wanted for taint in taints)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

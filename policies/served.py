@@ -1,0 +1,213 @@
+"""What a stack serves, read back from its manifests: the settings and the plan that they amount to.
+
+The program plans from its configuration. The policies must not believe it: they read arguments, resources, pools and seed Jobs as
+they will be applied, make settings of them, and ask the same planner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pulumi
+
+from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
+from mistral_on_l4.planner.request import parse_flags
+from mistral_on_l4.settings import PROJECT, Settings, SettingsError, settings_from
+from policies.pods import GPU, pod_of
+from policies.pools import POOL_LABEL, NodePool, gpu_pools
+from policies.reading import UNKNOWN, at, items, mapping
+from policies.rule import Resource, Stack
+
+# Flags that the settings have a field for; everything else is handed to the planner as it stands.
+_FIELDS = {
+    "--max-model-len": "maxModelLen",
+    "--max-num-seqs": "maxNumSeqs",
+    "--kv-cache-dtype": "kvCacheDtype",
+    "--gpu-memory-utilization": "gpuMemoryUtilization",
+    "--cpu-offload-gb": "cpuOffload",
+    "--tensor-parallel-size": "tensorParallelSize",
+}
+_NUMBERS = ("maxModelLen", "maxNumSeqs", "gpuMemoryUtilization", "cpuOffload", "tensorParallelSize")
+# The engine's own defaults, where the settings would choose another value for an absent flag.
+_ABSENT = {"kvCacheDtype": "auto", "cpuOffload": "off", "tensorParallelSize": 1}
+
+
+@dataclass(frozen=True)
+class Served:
+    """An InferenceService as its manifests declare it. model, variant: None where the catalogue does not know the checkpoint."""
+
+    name: str
+    urn: str
+    prefix: str
+    flags: Mapping[str, str]
+    gpus: int
+    pool: str | None
+    memory_gib: float | None
+    cpus: float | None
+    repository: str | None
+    model: str | None
+    variant: str | None
+
+    @property
+    def tensor_parallel(self) -> int:
+        text = self.flags.get("--tensor-parallel-size", "1")
+        return int(text) if text.isdigit() else 1
+
+
+@dataclass(frozen=True)
+class ServedStack:
+    """services: those whose arguments are known; platform: `eks` if the stack has a cluster of AWS's, else `local`."""
+
+    stack: Stack
+    catalogue: Catalogue = field(default_factory=load_catalogue)
+
+    @cached_property
+    def pools(self) -> list[NodePool]:
+        return gpu_pools(self.stack.resources)
+
+    @cached_property
+    def services(self) -> list[Served]:
+        # A runtime's arguments come before the service's own, as KServe joins them.
+        runtimes = {str(runtime.meta.get("name")): runtime for runtime in self.stack.of("ServingRuntime", "ClusterServingRuntime")}
+        seeds = dict(self._seeds())
+        return [self._served(found, runtimes, seeds) for found in self.stack.of("InferenceService") if _has_known_arguments(found)]
+
+    @property
+    def platform(self) -> str:
+        return "eks" if any(resource.is_aws for resource in self.stack.resources) else "local"
+
+    @cached_property
+    def configured(self) -> Settings | None:
+        """The stack's own configuration, as the engine hands it to policies too; None where there is none (`policy analyze`)."""
+        config: Mapping[str, str] = pulumi.runtime.get_config_env()
+        values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+        if "region" not in values and "aws:region" in config:
+            values["region"] = config["aws:region"]
+        try:
+            return settings_from(values, "config")
+        except SettingsError:
+            return None
+
+    def settings(self) -> Settings:
+        """Settings that amount to these manifests. Raises SettingsError where they contradict themselves."""
+        known = {pool.name for pool in self.pools}
+        services = [self._values(served) for served in self.services if served.model and served.pool in known]
+        pools = [
+            {"name": pool.name, "instanceType": pool.instance_type, "count": pool.count}
+            for pool in self.pools
+            if pool.name is not None
+        ]
+        values: dict[str, Any] = {"platform": self.platform, "pools": {"groups": pools}, "services": services}
+        if self.configured:
+            values["region"] = self.configured.region
+            values["objectStore"] = self.configured.object_store.model_dump(by_alias=True)
+            values["network"] = self.configured.network.model_dump(by_alias=True)
+            values["cluster"] = self.configured.cluster.model_dump(by_alias=True)
+            values["registry"] = self.configured.registry.model_dump(by_alias=True)
+        return settings_from(values, "manifests")
+
+    def _values(self, served: Served) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "name": served.name,
+            "model": served.model,
+            "variant": served.variant,
+            "repository": served.repository,
+            "prefix": served.prefix,
+            "pool": served.pool,
+            **_ABSENT,
+            # Without the flag the engine takes the model's whole context.
+            "maxModelLen": self.catalogue.model(served.model or "").architecture.max_positions,
+        }
+        extra = []
+        for flag, text in served.flags.items():
+            if flag in _FIELDS:
+                values[_FIELDS[flag]] = _number(text) if _FIELDS[flag] in _NUMBERS else text
+            elif flag not in ("--port", "--model", "--served-model-name"):
+                extra += [flag, *text.split()] if text else [flag]
+        if values["cpuOffload"] == 0:
+            values["cpuOffload"] = "off"
+        return {**values, "extraArgs": extra}
+
+    def _served(self, service: Resource, runtimes: Mapping[str, Resource], seeds: Mapping[str, str]) -> Served:
+        predictor = mapping(service.props, "spec", "predictor")
+        model = mapping(predictor, "model")
+        args = [str(word) for word in items(model, "args")]
+        if runtime := runtimes.get(str(model.get("runtime"))):
+            pod = pod_of(runtime)
+            args = [str(word) for container in (pod.containers if pod else ())[:1] for word in items(container.spec, "args")] + args
+        pod = pod_of(service)
+        prefix = str(at(model, "storage", "path") or "")
+        repository = seeds.get(prefix)
+        name = str(service.meta.get("name"))
+        found = self._variant(name, repository)
+        pool = at(predictor, "nodeSelector", POOL_LABEL)
+        return Served(
+            name,
+            service.urn,
+            prefix,
+            parse_flags(args),
+            pod.gpus if pod else 0,
+            pool if isinstance(pool, str) else None,
+            _gib(at(model, "resources", "requests", "memory")),
+            _cpus(at(model, "resources", "requests", "cpu")),
+            repository,
+            *found,
+        )
+
+    def _variant(self, service: str, repository: str | None) -> tuple[str | None, str | None]:
+        """(model, variant) of a checkpoint by its repository; the configuration says it for repositories of the user's own."""
+        if repository and (found := self.catalogue.checkpoint(repository)):
+            return found
+        for declared in self.configured.services if self.configured else ():
+            if declared.name == service and declared.repository == repository:
+                return declared.model, declared.variant
+        return None, None
+
+    def _seeds(self) -> Iterator[tuple[str, str]]:
+        """(prefix, repository) of every seed Job."""
+        for job in self.stack.of("Job"):
+            pod = pod_of(job)
+            for container in pod.containers if pod else ():
+                env = {at(entry, "name"): at(entry, "value") for entry in items(container.spec, "env")}
+                prefix, repository = env.get("WEIGHTS_PREFIX"), env.get("WEIGHTS_REPOSITORY")
+                if isinstance(prefix, str) and isinstance(repository, str):
+                    yield prefix, repository
+
+
+def _has_known_arguments(service: Resource) -> bool:
+    model = at(service.props, "spec", "predictor", "model")
+    return model is not UNKNOWN and at(model, "args") is not UNKNOWN and at(model, "resources", "limits", GPU) is not UNKNOWN
+
+
+def _number(text: str) -> float | int | str:
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "": 1}
+
+
+def _gib(quantity: Any) -> float | None:
+    """A Kubernetes memory quantity in GiB, or None if it is none."""
+    text = str(quantity)
+    number = text.rstrip("KMGTik")
+    try:
+        return float(number) * _UNITS[text[len(number) :]] / 2**30
+    except (ValueError, KeyError):
+        return None
+
+
+def _cpus(quantity: Any) -> float | None:
+    text = str(quantity)
+    try:
+        return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,281 @@
+"""Rules for what is served: the fit, the price, the arguments, the prefixes, and the data that an update must not lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from pulumi_policy import Severity
+
+from mistral_on_l4.planner import PlanError, StackPlan, plan_stack
+from mistral_on_l4.settings import BudgetSettings, SettingsError
+from policies.pods import pod_of
+from policies.pools import NodePool, pool_of
+from policies.reading import at, items
+from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
+from policies.served import Served, ServedStack
+
+
+@resource_rule(
+    "s3-prefixes-end-with-slash",
+    why="S3 lists by plain prefix: `mistral-24b` also fetches everything below `mistral-24b-fp8/`, and the wrong weights load.",
+    fix="end the prefix with '/' (services[].prefix)",
+    severity=Severity.HIGH,
+)
+def s3_prefixes_end_with_slash(resource: Resource) -> Iterator[str]:
+    found = []
+    if resource.kind == "InferenceService":
+        predictor = at(resource.props, "spec", "predictor")
+        for model in (at(predictor, "model"), predictor):
+            found += [at(model, "storage", "path"), _path_of(at(model, "storageUri"))]
+    pod = pod_of(resource)
+    for container in pod.containers if pod else ():
+        found += [at(entry, "value") for entry in items(container.spec, "env") if at(entry, "name") == "WEIGHTS_PREFIX"]
+    for prefix in found:
+        if isinstance(prefix, str) and not prefix.endswith("/"):
+            yield f"{resource.label}: prefix {prefix!r} also matches '{prefix}-fp8/'"
+
+
+def _path_of(uri: object) -> str | None:
+    return uri.partition("://")[2].partition("/")[2] if isinstance(uri, str) and uri.startswith("s3://") else None
+
+
+@stack_rule(
+    "no-quantization-of-quantized-checkpoints",
+    why="vLLM refuses at start when --quantization differs from what the checkpoint was quantized with.",
+    fix="leave --quantization out: vLLM reads the method from the checkpoint",
+    severity=Severity.HIGH,
+)
+def no_quantization_of_quantized_checkpoints(stack: Stack) -> Iterator[StackFinding]:
+    served_stack = ServedStack(stack)
+    for served in served_stack.services:
+        flag = served.flags.get("--quantization")
+        if flag is None or served.model is None or served.variant is None:
+            continue
+        variants = {str(name): variant for name, variant in served_stack.catalogue.model(served.model).variants.items()}
+        method = variants[served.variant].quantization.method if served.variant in variants else "none"
+        if method not in ("none", flag):
+            yield f"InferenceService {served.name}: --quantization {flag} on a {method} checkpoint", served.urn
+
+
+@stack_rule(
+    "services-fit-their-pool",
+    why="A service that does not fit bills its GPU while it fails to load, or waits for ever for a node that will not come.",
+    fix="take one of the remedies that `demo plan` prints, or change the service's pool, GPUs or context length",
+    severity=Severity.CRITICAL,
+)
+def services_fit_their_pool(stack: Stack) -> Iterator[StackFinding]:
+    served_stack = ServedStack(stack)
+    pools = {pool.name: pool for pool in served_stack.pools if pool.name is not None}
+    for served in served_stack.services:
+        yield from ((f"InferenceService {served.name}: {text}", served.urn) for text in _misplaced(served, pools, served_stack))
+    for pool in pools.values():
+        inside = [served for served in served_stack.services if served.pool == pool.name]
+        if inside and (text := _overfull(pool, inside, served_stack)):
+            yield f"pool {pool.name}: {text}", pool.urn
+    try:
+        plan = _plan(served_stack)
+    except (PlanError, SettingsError) as error:
+        yield f"the manifests cannot be planned: {_one_line(str(error))}", None
+        return
+    urns = {served.name: served.urn for served in served_stack.services}
+    for service in plan.services if plan else ():
+        if not service.loads:
+            remedies = " | ".join(remedy.change for remedy in service.remedies)
+            text = f"InferenceService {service.name} does not fit {service.gpus}x {service.gpu}: {service.reason}"
+            yield text + (f" (remedies: {remedies})" if remedies else ""), urns.get(service.name)
+
+
+def _misplaced(served: Served, pools: Mapping[str, NodePool], stack: ServedStack) -> Iterator[str]:
+    """What keeps a pod from its node before any memory of a GPU is counted."""
+    if served.gpus == 0:
+        yield "asks for no GPU"
+    elif served.gpus != served.tensor_parallel:
+        yield f"asks for {served.gpus} GPU and splits the model over {served.tensor_parallel} (--tensor-parallel-size)"
+    if served.pool is None:
+        return  # gpu-pods-name-their-pool says so
+    pool = pools.get(served.pool)
+    if pool is None:
+        yield f"names pool {served.pool}, which the stack does not make; it makes {', '.join(sorted(pools)) or 'none'}"
+        return
+    instance = stack.catalogue.instances.get(pool.instance_type)
+    if instance is None:
+        return
+    if served.gpus > instance.gpus:
+        yield f"asks for {served.gpus} GPU of a {pool.instance_type}, which has {instance.gpus}"
+    if served.memory_gib is not None and served.memory_gib > instance.memory_gib:
+        yield f"requests {served.memory_gib:.0f} GiB of memory of a {pool.instance_type}, which has {instance.memory_gib:.0f}"
+    if served.cpus is not None and served.cpus > instance.vcpus:
+        yield f"requests {served.cpus:g} CPUs of a {pool.instance_type}, which has {instance.vcpus}"
+
+
+def _overfull(pool: NodePool, inside: list[Served], stack: ServedStack) -> str | None:
+    """GPU counts are powers of two, so filling the nodes from the largest service down finds a placement if there is one."""
+    instance = stack.catalogue.instances.get(pool.instance_type)
+    if instance is None:
+        return None
+    free = [instance.gpus] * pool.count
+    for served in sorted(inside, key=lambda found: -found.gpus):
+        node = next((index for index, gpus in enumerate(free) if gpus >= served.gpus), None)
+        if node is None:
+            asked = " + ".join(str(found.gpus) for found in inside)
+            return f"{len(inside)} services ask for {asked} GPU of {pool.count}x {pool.instance_type} ({instance.gpus} GPU each)"
+        free[node] -= served.gpus
+    return None
+
+
+@stack_rule(
+    "stack-within-budget",
+    why="A demo that nobody priced runs over a weekend.",
+    fix="use fewer or smaller nodes, or raise mistral-on-l4:budget.maxHourlyUsd and say why in the pull request",
+    severity=Severity.HIGH,
+    settings={
+        "maxHourlyUsd": {
+            "type": "number",
+            "description": "Dollars an hour; without it, the stack's own budget.maxHourlyUsd",
+            "exclusiveMinimum": 0,
+        }
+    },
+)
+def stack_within_budget(stack: Stack) -> Iterator[StackFinding]:
+    served_stack = ServedStack(stack)
+    try:
+        plan = _plan(served_stack)
+    except (PlanError, SettingsError):
+        return  # services-fit-their-pool says so
+    if plan is None or plan.usd_per_hour is None:
+        return
+    extra = _unplanned_usd(served_stack)
+    total = plan.usd_per_hour + extra
+    given = stack.config.get("maxHourlyUsd")
+    budget = served_stack.configured.budget if served_stack.configured else BudgetSettings()
+    limit = float(given) if given is not None else budget.max_hourly_usd
+    if total > limit:
+        dear = sorted(served_stack.pools, key=lambda pool: -pool.count)
+        yield f"the stack costs ${total:.2f} an hour, more than ${limit:.2f} ({_counted(dear)})", None
+
+
+def _counted(pools: list[NodePool]) -> str:
+    return ", ".join(f"{pool.count}x {pool.instance_type}" for pool in pools) or "no GPU nodes"
+
+
+def _unplanned_usd(stack: ServedStack) -> float:
+    """Dollars an hour of instances that no plan counts: GPU nodes outside the pools, system nodes beyond the planned ones."""
+    catalogue = stack.catalogue
+    region = stack.configured.region if stack.configured else "us-east-1"
+
+    def price(kind: str) -> float:
+        instance = catalogue.instances.get(kind)
+        return (instance.usd_per_hour.get(region) or 0.0) if instance else 0.0
+
+    unnamed = sum(pool.count * price(pool.instance_type) for pool in stack.pools if pool.name is None)
+    groups = [pool for resource in stack.stack.resources if (pool := pool_of(resource)) is not None and not pool.is_gpu]
+    system = sum(pool.count * price(pool.instance_type) for pool in groups)
+    planned = catalogue.system_nodes.count * price(catalogue.system_nodes.instance)
+    single = sum(price(str(at(found.props, "instanceType"))) for found in stack.stack.of("Instance") if found.is_aws)
+    return unnamed + max(0.0, system - planned) + single
+
+
+def _plan(stack: ServedStack) -> StackPlan | None:
+    if not stack.services or not stack.pools:
+        return None
+    return _planned(stack.settings().model_dump_json(by_alias=True))
+
+
+@lru_cache(maxsize=8)
+def _planned(settings: str) -> StackPlan:
+    """One plan for all the policies of a run that ask for it."""
+    from mistral_on_l4.settings import Settings
+
+    return plan_stack(Settings.model_validate_json(settings), stack="manifests")
+
+
+def _one_line(text: str) -> str:
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+@stack_rule(
+    "kept-data-stays",
+    why="The registry's database and the bucket hold what no commit brings back, and an update that drops them deletes them.",
+    fix="keep store and database in the stack; to move them, copy the data first, in an update of its own",
+    severity=Severity.CRITICAL,
+)
+def kept_data_stays(stack: Stack) -> Iterator[StackFinding]:
+    for resource in stack.of("InferenceService"):
+        key = at(resource.props, "spec", "predictor", "model", "storage", "key")
+        if key == "minio" and not _external_store(stack) and not _has_store(stack):
+            yield f"{resource.label}: its weights lie in a MinIO that the stack no longer declares", resource.urn
+            break
+    for resource in stack.of("StatefulSet"):
+        retention = at(resource.props, "spec", "persistentVolumeClaimRetentionPolicy", "whenScaled")
+        if items(resource.props, "spec", "volumeClaimTemplates") and retention == "Delete":
+            yield f"{resource.label}: scaling it to zero, as `demo park` may, deletes its volume", resource.urn
+        if at(resource.props, "spec", "replicas") == 0:
+            yield f"{resource.label}: has no replica, so its data answer to nobody", resource.urn
+        for volume in items(resource.props, "spec", "template", "spec", "volumes"):
+            if at(volume, "name") == "data" and at(volume, "emptyDir") is not None:
+                yield f"{resource.label}: keeps its data in an emptyDir, which goes with the pod", resource.urn
+    if _registers(stack) and not _has_database(stack):
+        yield "the registry has no database of its own: what was registered before is lost", None
+
+
+def _external_store(stack: Stack) -> bool:
+    """Whether the weights' jobs write to a store outside the cluster."""
+    for job in stack.of("Job"):
+        pod = pod_of(job)
+        for container in pod.containers if pod else ():
+            for entry in items(container.spec, "env"):
+                endpoint = at(entry, "value")
+                if at(entry, "name") == "AWS_ENDPOINT_URL" and isinstance(endpoint, str) and ".svc" not in endpoint:
+                    return True
+    return False
+
+
+def _has_store(stack: Stack) -> bool:
+    labelled = (
+        found for found in stack.of("StatefulSet") if at(found.meta, "labels", "app.kubernetes.io/component") == "object-store"
+    )
+    return any(items(found.props, "spec", "volumeClaimTemplates") for found in labelled)
+
+
+def _registers(stack: Stack) -> bool:
+    return any(at(found.meta, "labels", "app.kubernetes.io/name") == "register-model" for found in stack.of("Job"))
+
+
+def _has_database(stack: Stack) -> bool:
+    """A StatefulSet or claim beside the registry's server, or a registry that its platform's operator keeps."""
+    servers = [
+        found for found in stack.of("Deployment") if at(found.meta, "labels", "app.kubernetes.io/component") == "model-registry"
+    ]
+    if not servers:
+        return bool(stack.of("ModelRegistry"))
+    namespaces = {found.meta.get("namespace") for found in servers}
+    kept = [found for found in stack.of("StatefulSet", "PersistentVolumeClaim") if found.meta.get("namespace") in namespaces]
+    return bool(kept)
+
+
+@resource_rule(
+    "nothing-bills-after-destroy",
+    why="Volumes of a StatefulSet and of a retaining StorageClass outlive `pulumi destroy`, and bill until somebody finds them.",
+    fix="set persistentVolumeClaimRetentionPolicy.whenDeleted and the StorageClass's reclaimPolicy to Delete",
+    severity=Severity.MEDIUM,
+)
+def nothing_bills_after_destroy(resource: Resource) -> Iterator[str]:
+    if not resource.is_kubernetes or "kubernetes:helm.sh/" in resource.urn:
+        return
+    when_deleted = at(resource.props, "spec", "persistentVolumeClaimRetentionPolicy", "whenDeleted")
+    claims = resource.kind == "StatefulSet" and items(resource.props, "spec", "volumeClaimTemplates")
+    if claims and when_deleted in (None, "Retain"):
+        yield f"{resource.label}: its volumes stay when it is deleted"
+    if resource.kind == "StorageClass" and at(resource.props, "reclaimPolicy") == "Retain":
+        yield f"{resource.label}: its volumes stay when their claims are deleted"
+
+
+POLICIES = (
+    s3_prefixes_end_with_slash,
+    no_quantization_of_quantized_checkpoints,
+    services_fit_their_pool,
+    stack_within_budget,
+    kept_data_stays,
+    nothing_bills_after_destroy,
+)

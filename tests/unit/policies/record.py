@@ -1,0 +1,68 @@
+"""Makes the recordings that the policy tests run on, from the event stream of a real preview.
+
+    eval "$(make -s env)"
+    pulumi preview -s local --event-log /tmp/events.jsonl
+    python tests/unit/policies/record.py local /tmp/events.jsonl
+
+writes tests/unit/policies/recorded/local.json. Values that Pulumi knows to be secret are already hidden in the stream. Only what
+belongs to the machine that recorded (folders, the fingerprint of a home) is replaced; nothing is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(PROJECT))
+
+import yaml  # noqa: E402
+
+from policies.offline import Declared, Recording  # noqa: E402
+
+RECORDED = Path(__file__).with_name("recorded")
+
+
+def recording_of(stack: str, events: Path) -> Recording:
+    """The resources that a preview wanted to exist, in the order of their registration."""
+    resources: dict[str, Declared] = {}
+    for line in events.read_text().splitlines():
+        metadata = (json.loads(line).get("resourcePreEvent") or {}).get("metadata") or {}
+        new = metadata.get("new")
+        if not new or metadata["op"] in ("delete", "delete-replaced", "discard-replaced"):
+            continue
+        urn = new["urn"]
+        provider = new.get("provider") or metadata.get("provider") or ""
+        resources[urn] = Declared(
+            new["type"],
+            urn.rpartition("::")[2],
+            urn,
+            new.get("inputs") or {},
+            new.get("parent") or "",
+            provider.rpartition("::")[0],
+        )
+    document = yaml.safe_load((PROJECT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    config = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
+    return Recording(stack, tuple(resources.values()), config, f"pulumi preview -s {stack}")
+
+
+def without_machine(document: dict[str, Any], home: str) -> str:
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return re.sub(re.escape(home), "/home/user/mistral-on-l4/.local", text) if home else text
+
+
+def main() -> None:
+    stack, events = sys.argv[1], Path(sys.argv[2])
+    home = sys.argv[3] if len(sys.argv) > 3 else ""
+    RECORDED.mkdir(exist_ok=True)
+    target = RECORDED / f"{stack}.json"
+    recording = recording_of(stack, events)
+    target.write_text(without_machine(recording.document(), home) + "\n")
+    print(f"{target}: {len(recording.resources)} resources")
+
+
+if __name__ == "__main__":
+    main()
