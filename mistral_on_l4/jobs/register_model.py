@@ -134,7 +134,8 @@ def read_manifest(environment: Mapping[str, str]) -> Json:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    key = f"{prefix}.manifest.json"
+    # Where the seed job writes it, outside of what model servers download (weights_record.manifest_key).
+    key = f"_manifests/{prefix.rstrip('/')}.json"
     settings = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30)
     try:
         body = boto3.client("s3", config=settings).get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -1,0 +1,332 @@
+"""Brings a checkpoint from the hub into a bucket, proves every byte, and writes the manifest that says so.
+
+Runs as `python /scripts/seed_weights.py` in KServe's storage-initializer image, mounted from a ConfigMap: it uses what that
+image holds (Python 3.11, boto3, huggingface_hub, requests). Content goes from ranged reads straight into the parts of S3
+uploads; no disk is used, and memory is bounded (`Limits.buffer_bytes`: 24 parts of 16 MiB at defaults).
+
+Environment: HF_ENDPOINT, HF_TOKEN (optional); WEIGHTS_REPOSITORY, WEIGHTS_REVISION, WEIGHTS_BUCKET, WEIGHTS_PREFIX;
+AWS_ENDPOINT_URL and credentials; POD_NAME, POD_NAMESPACE; WEIGHTS_MODE (optional): seed, or verify (reads everything back and
+changes nothing); the fields of `Limits` (optional).
+
+A kill at any moment loses the parts in flight. The next run finds the unfinished uploads and sends what they lack; as the
+first parts of such a file never passed through that run, it reads the file back from the store and checks its SHA-256 before
+it believes it (cost: those files, once, at the store's speed). Files that were whole are not touched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
+from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
+from mistral_on_l4.jobs.weights_lease import lease_for
+from mistral_on_l4.jobs.weights_limits import Failure, Limits, Stop, Stopped
+from mistral_on_l4.jobs.weights_progress import Progress, duration, gigabytes
+from mistral_on_l4.jobs.weights_record import Manifest, Notes, SeededFile, manifest_key, read_manifest, serves_file
+from mistral_on_l4.jobs.weights_store import Store, StoredObject
+from mistral_on_l4.jobs.weights_transfer import Task, Transfer, begin, read_back
+
+TERMINATION_LOG = Path("/dev/termination-log")
+# As long as the Job itself may last: another writer may need all of it.
+_LEASE_SECONDS = 4 * 3600.0
+_LOOKERS = 8
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to bring where. prefix: ends with "/"; revision: commit, tag or branch."""
+
+    endpoint: str
+    repository: str
+    revision: str
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Order:
+        """Raises Failure for what is missing."""
+
+        def required(name: str) -> str:
+            value = environment.get(name, "").strip()
+            if not value:
+                raise Failure(f"{name} is not set")
+            return value
+
+        order = cls(
+            environment.get("HF_ENDPOINT") or "https://huggingface.co",
+            required("WEIGHTS_REPOSITORY"),
+            required("WEIGHTS_REVISION"),
+            required("WEIGHTS_BUCKET"),
+            required("WEIGHTS_PREFIX"),
+        )
+        manifest_key(order.prefix)
+        return order
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def finished_manifest(store: Store, order: Order) -> Manifest | None:
+    """The manifest, if it is of what is wanted and the bucket still holds exactly that; two requests."""
+    manifest = read_manifest(store, order.prefix)
+    if manifest is None or not manifest.serves(order.repository, order.revision):
+        return None
+    problems = manifest.problems(store.objects(order.prefix))
+    for problem in problems:
+        say(f"the manifest is there, but {problem}")
+    return None if problems else manifest
+
+
+def seed(order: Order, store: Store, limits: Limits, environment: Mapping[str, str], stop: Stop) -> Manifest:
+    """All of it; the manifest that is in the bucket then. Raises Failure, Stopped."""
+    manifest = finished_manifest(store, order)
+    if manifest is None:
+        lease = lease_for(environment, order.bucket, order.prefix, stop, stop.because)
+        if lease is None:
+            return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
+        try:
+            waited = lease.acquire(_LEASE_SECONDS, say)
+            manifest = finished_manifest(store, order) if waited else None
+            if manifest is None:
+                return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
+        finally:
+            lease.release()
+    say(
+        f"nothing to do: {order.place} holds {manifest.repository} at {manifest.commit} "
+        f"({len(manifest.files)} files, {gigabytes(manifest.size)}) since {manifest.finished}"
+    )
+    return manifest
+
+
+class Seeding:
+    """One run that has something to do; the caller holds the prefix's lease."""
+
+    def __init__(self, order: Order, store: Store, limits: Limits, token: str | None, stop: Stop) -> None:
+        self._order, self._store, self._limits, self._stop = order, store, limits, stop
+        self._progress: Progress | None = None
+        self._hub = Hub(order.endpoint, token, limits, stop, self._received)
+        self._received_bytes = 0
+        self._counting = threading.Lock()
+
+    def _received(self, path: str, count: int) -> None:
+        with self._counting:
+            self._received_bytes += count
+        if self._progress:
+            self._progress.received(path, count)
+
+    def run(self) -> Manifest:
+        began = time.monotonic()
+        order, store = self._order, self._store
+        snapshot = self._hub.snapshot(order.repository, order.revision)
+        files = select(order.repository, snapshot.files)
+        self._check_index(snapshot, files)
+        total = sum(file.size for file in files)
+        say(f"{order.repository} at {snapshot.commit}: {len(files)} files, {gigabytes(total)}, to {order.place}")
+        objects = store.objects(order.prefix)
+        notes = self._open_notes(objects)
+        proven, tasks = self._standing(snapshot, files, notes, objects)
+        present = {path: done.size for path, done in proven.items()} | {task.file.path: task.present_bytes() for task in tasks}
+        if any(present.values()):
+            say(f"the bucket already has {gigabytes(sum(present.values()))} of it, {len(proven)} files whole")
+        self._progress = Progress({file.path: file.size for file in files}, present, say, self._limits.report_seconds)
+        self._progress.start()
+        try:
+            transfer = Transfer(self._hub, snapshot, store, notes, self._limits, self._progress, self._stop)
+            proven |= transfer.run(tasks)
+        finally:
+            self._progress.stop()
+        manifest = Manifest(
+            order.repository,
+            order.revision,
+            snapshot.commit,
+            order.prefix,
+            datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            tuple(proven[file.path] for file in files),
+        )
+        self._finish(manifest, notes)
+        seconds, came = time.monotonic() - began, self._received_bytes
+        say(
+            f"done: {order.place} holds {len(files)} files, {gigabytes(total)}, all proven; "
+            f"{gigabytes(came)} came from the hub in {duration(seconds)} ({came / 1e6 / seconds:.1f} MB/s)"
+        )
+        return manifest
+
+    def _check_index(self, snapshot: Snapshot, files: tuple[HubFile, ...]) -> None:
+        """An index that names a shard which is not there would only be noticed by vLLM, on a GPU."""
+        index = next((file for file in files if file.path == INDEX), None)
+        if index is None:
+            return
+        data = bytearray(index.size)
+        self._hub.read(snapshot, index, 0, memoryview(data))
+        try:
+            missing = missing_shards(json.loads(data), [file.path for file in files])
+        except (ValueError, AttributeError) as error:
+            raise Failure(f"{INDEX} of {snapshot.repository} at {snapshot.commit} is damaged: {error}") from error
+        if missing:
+            raise Failure(
+                f"{snapshot.repository} at {snapshot.commit} lacks {len(missing)} shards of its index, such as {missing[0]}"
+            )
+
+    def _open_notes(self, objects: Mapping[str, StoredObject]) -> Notes:
+        """The notes of an earlier run; what an older manifest proved goes into them, and that manifest goes away.
+
+        It must be gone before the first object changes: whoever reads it trusts it.
+        """
+        order, store = self._order, self._store
+        notes = Notes.read(store, order.prefix)
+        old = read_manifest(store, order.prefix)
+        if old is not None:
+            notes.previous |= {file.path for file in old.files}
+            notes.done = {file.path: file for file in old.files if file.is_at(objects.get(order.prefix + file.path))} | notes.done
+        notes.write(store)
+        store.delete(manifest_key(order.prefix))
+        return notes
+
+    def _standing(
+        self, snapshot: Snapshot, files: tuple[HubFile, ...], notes: Notes, objects: Mapping[str, StoredObject]
+    ) -> tuple[dict[str, SeededFile], list[Task]]:
+        """Files that are in the bucket and proven, and tasks for the others. Ends uploads that nobody will finish."""
+        self._abort_stale(files, notes)
+        with ThreadPoolExecutor(_LOOKERS) as pool:
+            standing = list(pool.map(lambda file: self._look(snapshot, file, notes, objects), files))
+        proven = {found.path: found for found in standing if isinstance(found, SeededFile)}
+        notes.done = dict(proven)
+        tasks = [task for task in standing if isinstance(task, Task)]
+        # Large ones first: the last to end should not be one that began late.
+        return proven, sorted(tasks, key=lambda task: -task.file.size)
+
+    def _look(self, snapshot: Snapshot, file: HubFile, notes: Notes, objects: Mapping[str, StoredObject]) -> SeededFile | Task:
+        key = self._order.prefix + file.path
+        found, done = objects.get(key), notes.done.get(file.path)
+        if done is not None and done.is_at(found) and serves_file(done, file):
+            return done
+        if found is not None and found.size == file.size:
+            # Whole, and nobody wrote down that it was proven: the kill came in between, or somebody copied it here.
+            back = read_back(self._store, file, found, self._stop)
+            if isinstance(back, SeededFile):
+                return back
+        upload = notes.uploads.get(file.path)
+        part_bytes = self._limits.part_bytes(file.size)
+        if file.size <= part_bytes:
+            return Task(file, key, part_bytes)
+        if upload is not None and upload.identity == file.identity:
+            parts = self._store.parts(key, upload.upload)
+            if parts is not None:
+                task = Task(file, key, upload.part_bytes, upload.upload)
+                have = {part.number: part for part in parts if part.number <= task.count and part.size == task.length(part.number)}
+                return Task(file, key, upload.part_bytes, upload.upload, have)
+        new = begin(self._store, notes, file, key, part_bytes, snapshot.commit)
+        return Task(file, key, part_bytes, new)
+
+    def _abort_stale(self, files: tuple[HubFile, ...], notes: Notes) -> None:
+        """Ends uploads below the prefix that this run does not go on with: those of other revisions, and orphans."""
+        store, prefix = self._store, self._order.prefix
+        identities = {file.path: file.identity for file in files}
+        keep = {(prefix + path, upload.upload) for path, upload in notes.uploads.items() if identities.get(path) == upload.identity}
+        found = set(store.uploads(prefix))
+        # MinIO tells uploads of a whole key only.
+        keys = {prefix + path for path in {*identities, *notes.uploads}} - {key for key, _ in found}
+        with ThreadPoolExecutor(_LOOKERS) as pool:
+            for uploads in pool.map(store.uploads, sorted(keys)):
+                found.update(uploads)
+        noted = {(prefix + path, upload.upload) for path, upload in notes.uploads.items()}
+        for key, upload in sorted((found | noted) - keep):
+            if key.startswith(prefix):
+                store.abort(key, upload)
+                say(f"ended an unfinished upload of {key} that nobody will go on with")
+
+    def _finish(self, manifest: Manifest, notes: Notes) -> None:
+        """Removes what an older manifest listed and this one does not, looks once more, and writes the manifest."""
+        store, prefix = self._store, self._order.prefix
+        wanted = {file.path for file in manifest.files}
+        for path in sorted(notes.previous - wanted):
+            store.delete(prefix + path)
+            say(f"removed {prefix}{path}, which belonged to an earlier revision")
+        objects = store.objects(prefix)
+        problems = manifest.problems(objects)
+        if problems:
+            raise Failure(f"{self._order.place} changed while it was written: {problems[0]}; run again")
+        strangers = manifest.strangers(objects)
+        if strangers:
+            say(f"warning: {len(strangers)} other objects below {prefix} go to every model server too, such as {strangers[0]}")
+        if self._stop.is_set():
+            raise Stopped
+        store.put(manifest_key(prefix), manifest.to_json())
+        store.delete(notes.key)
+
+
+def verify(order: Order, store: Store, stop: Stop) -> list[str]:
+    """Reads every object back and compares it with the manifest; what is wrong. Raises Failure."""
+    manifest = read_manifest(store, order.prefix)
+    if manifest is None:
+        return [f"{order.place} has no manifest: it was never finished"]
+    objects = store.objects(order.prefix)
+    problems = manifest.problems(objects)
+    broken = {problem.partition(" ")[0] for problem in problems}
+
+    def check(file: SeededFile) -> str | None:
+        wanted = HubFile(file.path, file.size, file.sha256, None)
+        back = read_back(store, wanted, objects[order.prefix + file.path], stop)
+        return None if isinstance(back, SeededFile) else f"{file.path}: {back.replace('the hub promised', 'the manifest says')}"
+
+    with ThreadPoolExecutor(_LOOKERS) as pool:
+        problems += [found for found in pool.map(check, [file for file in manifest.files if file.path not in broken]) if found]
+    return problems
+
+
+def main(environment: Mapping[str, str] = os.environ) -> int:
+    stop = Stop()
+    signal.signal(
+        signal.SIGTERM, lambda *_: stop.because(Failure("told to stop (SIGTERM); the next run goes on where this one was"))
+    )
+    try:
+        order, limits = Order.from_environment(environment), Limits.from_environment(environment)
+        store = Store(order.bucket, limits)
+        mode = environment.get("WEIGHTS_MODE") or "seed"
+        if mode == "seed":
+            seed(order, store, limits, environment, stop)
+        elif mode == "verify":
+            problems = verify(order, store, stop)
+            for problem in problems:
+                say(problem)
+            if problems:
+                raise Failure(f"{order.place} has {len(problems)} problems, such as: {problems[0]}")
+            say(f"{order.place} is whole")
+        else:
+            raise Failure(f"WEIGHTS_MODE {mode!r} is unknown: use seed or verify")
+        return 0
+    except Stopped:
+        sentence = f"seeding failed: {stop.reason or 'stopped'}"
+    except Failure as failure:
+        sentence = f"seeding failed: {failure}"
+    except Exception as error:  # the last line must name the reason, whatever it is
+        sentence = f"seeding failed: {type(error).__name__}: {error}"
+    sentence = " ".join(sentence.split())
+    print(sentence, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # outside a pod there is none; the log has it
+        TERMINATION_LOG.write_text(sentence)
+    return 1
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Readers that wait for a stalled peer are daemons; the usual way out may wait for their locks.
+    os._exit(code)
