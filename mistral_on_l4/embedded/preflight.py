@@ -1,0 +1,49 @@
+"""What this machine must allow before a cluster is started on it, each refusal with what to do about it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+# The namespaces that every pod gets (agent/): user, mount and network.
+PROBE = ("unshare", "-Urmn", "--propagation", "private", "true")
+
+
+def refusal(system: str = platform.system(), proc: Path = Path("/proc")) -> str | None:
+    """One line on why no cluster can run here, or None. system: as platform.system() names it; proc: where procfs is mounted."""
+    if system != "Linux":
+        return f"the local stack runs on Linux (or WSL2), not on {system}: use a Linux machine, a virtual machine or WSL2"
+    if shutil.which(PROBE[0]) is None:
+        return "pods need the command `unshare`, which is not on PATH: install util-linux (apt-get install util-linux)"
+    tried = subprocess.run(PROBE, capture_output=True, text=True, timeout=30, check=False)
+    if tried.returncode == 0:
+        return None
+    return f"this machine forbids user namespaces, which pods run in: {_what_forbids(proc) or _advice(tried.stderr)}"
+
+
+def _what_forbids(proc: Path) -> str | None:
+    """The switch that is known to forbid user namespaces and is set so, with the command that sets it the other way."""
+    switches = (
+        ("sys/user/max_user_namespaces", "0", "user.max_user_namespaces", "15000"),
+        # Debian's kernels before 11.
+        ("sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone", "1"),
+        # Ubuntu 23.10 and later.
+        ("sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns", "0"),
+    )
+    for file, forbidding, name, allowing in switches:
+        try:
+            value = (proc / file).read_text().strip()
+        except OSError:
+            continue
+        if value == forbidding:
+            return f"{name} is {value}; allow them with `sudo sysctl -w {name}={allowing}`"
+    return None
+
+
+def _advice(said: str) -> str:
+    reason = said.strip().splitlines()[-1] if said.strip() else "unshare failed"
+    return (
+        f"{reason}; in a container, start it with the right to make namespaces (e.g. docker run --security-opt seccomp=unconfined)"
+    )

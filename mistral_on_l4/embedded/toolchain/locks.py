@@ -1,0 +1,43 @@
+"""A lock that a second command waits for, saying so. The kernel gives it back when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class LockBusy(Exception):
+    """The lock was not given back in time. One line with the holder's pid."""
+
+
+@contextmanager
+def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator[None]:
+    """Holds the lock on `file`; `waiting` is called once with the holder's pid if another process has it.
+
+    Raises LockBusy after `seconds`.
+    """
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline, said = time.monotonic() + seconds, False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                if not said:
+                    waiting(holder)
+                    said = True
+                if time.monotonic() > deadline:
+                    raise LockBusy(f"process {holder} has held {file} for {seconds:.0f} s: end it or wait for it") from None
+                time.sleep(0.2)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
