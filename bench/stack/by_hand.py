@@ -105,7 +105,7 @@ class ByHand:
         key = api_key(client, namespace)
         for service in manifests.services:
             name = service["metadata"]["name"]
-            ask(service_address(client, f"{name}-predictor", namespace, shift), name, "Explain FP8.", key, max_tokens=48)
+            ask(service_address(client, f"{name}-predictor", namespace, shift), name, "Explain FP8.", key, max_tokens=12)
 
 
 def _manifest(inputs: dict[str, Any]) -> dict[str, Any]:

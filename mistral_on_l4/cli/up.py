@@ -27,7 +27,7 @@ def up() -> None:
     with way_into(settings) as way:
         states = services(way.client, settings.namespaces.services)
         console.rule("one question to each service", style="dim", align="left")
-        answers = ask_all(way, states, QUESTION, 48, lambda name: console.print(f"asking {name} ...", style="dim"))
+        answers = ask_all(way, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
     for name, (_, answer) in answers.items():
         console.print(f"[bold]{name}[/bold]: ", end="")
         console.print(answer.text.strip(), markup=False, highlight=False)

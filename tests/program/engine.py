@@ -55,8 +55,11 @@ class Engine(pulumi_mocks.Mocks):
         return dict(self.calls[args.token](args.args)), None
 
     def of(self, token: str) -> list[Registered]:
-        """Everything of a type, by token or by its last part (`Job`, `InferenceService`)."""
-        return [found for found in self.resources if token in (found.token, found.token.rpartition(":")[2])]
+        """Everything of a type, by token or by its last part (`Job`, `InferenceService`); components only by their whole token."""
+        if ":" in token:
+            return [found for found in self.resources if found.token == token]
+        objects = [found for found in self.resources if not found.token.startswith("mistral-on-l4:")]
+        return [found for found in objects if found.token.rpartition(":")[2] == token]
 
     def named(self, kind: str, name: str) -> Registered:
         """The Kubernetes object of a kind with this metadata.name."""

@@ -85,7 +85,8 @@ def test_the_third_service_is_absent_until_it_is_enabled(run_program: Callable[.
 
 def test_services_that_share_a_checkpoint_share_its_seed_job(run_program: Callable[..., Any]) -> None:
     services = [service_named("mistral-24b-full"), {**service_named("mistral-24b-full"), "name": "second"}]
-    engine = run_program(services=services)
+    pools = [{"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 2}]
+    engine = run_program(services=services, pools={"groups": pools})
     assert len(engine.of("InferenceService")) == 2
     assert [job.inputs["metadata"]["name"].rpartition("-")[0] for job in engine.of("Job")].count("seed-mistral-24b") == 1
 
@@ -112,6 +113,13 @@ def test_a_service_that_cannot_load_stops_the_program_before_any_resource(run_pr
     with pytest.raises(pulumi.RunError, match=r"mistral-24b-fp8 does not fit 1x L4: 23\.21 GiB"):
         run_program(services=services, engine=recorder)
     assert [found.token for found in recorder.resources if found.token != "pulumi:pulumi:Stack"] == []
+
+
+def test_a_pool_with_too_few_gpus_stops_the_program_before_any_resource(run_program: Callable[..., Any], recorder: Any) -> None:
+    services = [service_named("mistral-24b-full"), {**service_named("mistral-24b-full"), "name": "second"}]
+    with pytest.raises(pulumi.RunError, match="no GPU is left in pool l4-4gpu"):
+        run_program(services=services, engine=recorder)
+    assert not recorder.of("Namespace")
 
 
 def test_an_unknown_key_stops_the_program_with_one_line(run_program: Callable[..., Any], recorder: Any) -> None:
@@ -167,12 +175,8 @@ def test_a_job_is_named_after_what_it_does_so_that_an_unchanged_one_never_runs_t
     assert seed_job() != seed_job(revision="0123456789012345678901234567890123456789")
 
 
-def test_registry_ids_reach_the_service_as_annotations(run_program: Callable[..., Any], recorder: Any) -> None:
-    recorder.outputs = {
-        "kubernetes:core/v1:ConfigMap": {"data": {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}}
-    }
-    engine = run_program(engine=recorder)
-    annotations = engine.named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"]
+def test_registry_ids_reach_the_service_as_annotations(run_program: Callable[..., Any]) -> None:
+    annotations = run_program().named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"]
     assert annotations["modelregistry.opendatahub.io/registered-model-id"] == "7"
     assert annotations["modelregistry.opendatahub.io/model-version-id"] == "9"
 
