@@ -19,7 +19,7 @@ platform = platform_for(stack.settings, stack.catalogue)
 kubernetes = platform.provider
 
 namespaces = Namespaces("namespaces", stack.settings.namespaces, kubernetes, ResourceOptions(depends_on=[*platform.cluster_ready]))
-inside = ResourceOptions(depends_on=namespaces.all)
+inside = ResourceOptions(depends_on=[*namespaces.all, *platform.inside(namespaces.all)])
 
 store = ObjectStore("store", stack.object_store(platform), kubernetes, inside)
 seeder = WeightsSeeder("seeder", stack.seeder(platform), store, kubernetes, inside)
@@ -27,6 +27,7 @@ weights = {
     checkpoint.prefix: Weights(checkpoint.name, checkpoint.repository, checkpoint.revision, checkpoint.prefix, seeder)
     for checkpoint in stack.checkpoints()
 }
+seeded = [checkpoint.complete for checkpoint in weights.values()]
 
 registry = ModelRegistry("registry", stack.registry(platform), kubernetes, inside)
 registrar = Registrar("registrar", stack.registrar(platform, registry), kubernetes, inside)
@@ -38,7 +39,7 @@ for service, plan in stack.services():
     entry = stack.registry_entry(service, plan)
     registration = Registration(service.name, service.name, entry, service.prefix, store, registrar, [complete, *registry.ready])
     spec = stack.service_spec(service, plan, registration.ids, platform)
-    after = [complete, registration.complete, *platform.nodes(service.pool)]
+    after = [complete, registration.complete, *platform.nodes(service.pool, seeded)]
     urls[service.name] = InferenceService(service.name, spec, serving, after).url
 
 stack.export(platform, store, registry, urls)

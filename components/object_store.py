@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 
 from mistral_on_l4.manifests import object_store as manifests
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
+from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.settings import ObjectStoreSettings
 
 WRITER_SECRET = "weights-writer"
@@ -38,6 +39,7 @@ class ObjectStoreArgs:
     server_image: str
     setup_image: str
     storage_class: pulumi.Input[str]
+    placement: Placement | None = None
     tls_secret: str | None = None
     pull_secret: str | None = None
 
@@ -110,7 +112,13 @@ class ObjectStore(pulumi.ComponentResource):
             f"{name}-service", metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}}, spec=spec, opts=child
         )
         meta, spec = manifests.stateful_set(
-            args.namespace, args.server_image, args.storage_class, args.settings.volume_size, args.tls_secret, args.pull_secret
+            args.namespace,
+            args.server_image,
+            args.storage_class,
+            args.settings.volume_size,
+            args.tls_secret,
+            args.pull_secret,
+            args.placement,
         )
         server = k8s.apps.v1.StatefulSet(
             f"{name}-server",

@@ -83,7 +83,8 @@ class StackInputs:
             keys=keys,
             server_image=self._image("minio"),
             setup_image=self._image("mc"),
-            storage_class=platform.storage_class,
+            storage_class=platform.store_storage_class,
+            placement=platform.store_placement,
             tls_secret=platform.store_tls_secret,
             pull_secret=self.settings.images.pull_secret,
         )
@@ -137,7 +138,7 @@ class StackInputs:
             # The runtime is shared, so its /dev/shm is sized for the service that needs most; memory is only used when written.
             shm_size=max((service.pod.shm_size for service in self.plan.services if service.pod), key=_mebibytes, default="1Gi"),
             services=tuple(service.name for service in self.plan.services),
-            storage_config=self._storage_config(store) if platform.declares_storage_config else None,
+            storage_config=self._storage_config(store, platform.store_ca_config_map) if platform.declares_storage_config else None,
             api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
             job_image=self._image("jobs"),
             scripts=jobs.scripts("check_service"),
@@ -213,7 +214,7 @@ class StackInputs:
     def _image(self, role: str, pinned: str | None = None) -> str:
         return image(role, self.settings.images, pinned)
 
-    def _storage_config(self, store: ObjectStore) -> pulumi.Output[str]:
+    def _storage_config(self, store: ObjectStore, ca_config_map: str | None) -> pulumi.Output[str]:
         """KServe's storage initializer decodes this into a map of strings, so every value is one."""
         return pulumi.Output.secret(
             pulumi.Output.json_dumps(
@@ -224,6 +225,7 @@ class StackInputs:
                     "endpoint_url": store.endpoint,
                     "bucket": store.bucket,
                     "region": self.settings.object_store.region,
+                    **({"cabundle_configmap": ca_config_map} if ca_config_map else {}),
                 }
             )
         )

@@ -28,9 +28,12 @@ class LocalPlatform(pulumi.ComponentResource):
     declares_storage_config = True
     registry_database: Literal["file", "postgresql"] = "file"
     registry_link: Literal["labels", "annotations"] = "annotations"
+    store_placement: Placement | None = None
     store_tls_secret: str | None = None
+    store_ca_config_map: str | None = None
     provider: k8s.Provider
     storage_class: pulumi.Input[str]
+    store_storage_class: pulumi.Input[str]
     hub_endpoint: str
     rehearsal: bool
     cluster_ready: Sequence[pulumi.Resource] = ()
@@ -45,7 +48,7 @@ class LocalPlatform(pulumi.ComponentResource):
             raise pulumi.RunError(f"{error}: start it with `make up`") from None
         _refuse_another_stack(KubeClient.from_kubeconfig(home.kubeconfig), settings)
         self.hub_endpoint = settings.hub.endpoint or cluster.hub_url
-        self.storage_class = cluster.storage_class
+        self.storage_class = self.store_storage_class = cluster.storage_class
         self.rehearsal = True
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
@@ -56,16 +59,17 @@ class LocalPlatform(pulumi.ComponentResource):
             enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self._pools = {
-            pool.name: self._nodes(pool, _instance(catalogue, pool), settings.region) for pool in settings.pools.groups
-        }
+        self._pools = {pool.name: self._nodes(pool, _instance(catalogue, pool), settings.region) for pool in settings.pools.groups}
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
 
     def placement(self, pool: str) -> Placement:
         return Placement({POOL_LABEL: pool}, (TOLERATION,))
 
-    def nodes(self, pool: str) -> Sequence[pulumi.Resource]:
+    def nodes(self, pool: str, after: Sequence[pulumi.Resource] = ()) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (they are free)
         return self._pools[pool]
+
+    def inside(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (nothing is needed)
+        return ()
 
     def _nodes(self, pool: PoolSettings, instance: Instance, region: str) -> list[pulumi.Resource]:
         """One Node object per machine of the pool, with the labels and capacity that the real instance would have."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.serving import Placement
 
 NAME = "minio"
 PORT = 9000
@@ -47,7 +48,13 @@ def service(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def stateful_set(
-    namespace: str, image: str, storage_class: Any, volume_size: str, tls_secret: str | None = None, pull_secret: str | None = None
+    namespace: str,
+    image: str,
+    storage_class: Any,
+    volume_size: str,
+    tls_secret: str | None = None,
+    pull_secret: str | None = None,
+    placement: Placement | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(metadata, spec). The volume goes with the StatefulSet: a demo's weights can always be fetched again."""
     scheme = "HTTPS" if tls_secret else "HTTP"
@@ -96,6 +103,9 @@ def stateful_set(
     }
     if volumes:
         pod["volumes"] = volumes
+    if placement:
+        pod["nodeSelector"] = dict(placement.node_selector)
+        pod["tolerations"] = [dict(toleration) for toleration in placement.tolerations]
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
     claim = {

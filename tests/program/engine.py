@@ -39,6 +39,7 @@ class Engine(pulumi_mocks.Mocks):
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: list[Registered] = field(default_factory=list)
     invoked: list[str] = field(default_factory=list)
+    error_hooks: dict[str, pulumi.ErrorHook] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         state = {**args.inputs, **self.outputs.get(args.typ, {})}
@@ -52,7 +53,7 @@ class Engine(pulumi_mocks.Mocks):
         self.invoked.append(args.token)
         if args.token not in self.calls:
             raise AssertionError(f"the program asked for {args.token}, which this test does not answer")
-        return dict(self.calls[args.token](args.args)), None
+        return dict(self.calls[args.token](args.args)), []
 
     def of(self, token: str) -> list[Registered]:
         """Everything of a type, by token or by its last part (`Job`, `InferenceService`); components only by their whole token."""
@@ -108,6 +109,14 @@ def _unwrapped(value: Any, path: str, secrets: set[str]) -> Any:
     return value
 
 
+class _Callbacks:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def register_error_hook(self, hook: pulumi.ErrorHook) -> None:
+        self._engine.error_hooks[hook.name] = hook
+
+
 def run(
     program: Callable[[], None],
     engine: Engine,
@@ -120,6 +129,8 @@ def run(
 
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(engine, project="mistral-on-l4", stack=stack, preview=preview, monitor=_Monitor(engine))
+    # The SDK's mocks have nowhere to register hooks; the engine keeps them, to be called by a test.
+    pulumi.runtime.settings.SETTINGS.callbacks = _Callbacks(engine)
 
     @pulumi.runtime.test
     def body() -> None:

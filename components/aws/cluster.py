@@ -1,0 +1,149 @@
+"""The EKS control plane, or the answers of one that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.service_role import ServiceRole, ServiceRoleArgs
+from components.aws.tags import STACK_TAG
+from mistral_on_l4.settings import ClusterSettings
+
+ADMIN_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
+
+
+@dataclass(frozen=True)
+class ClusterArgs:
+    """subnet_ids: private ones in two zones or more."""
+
+    settings: ClusterSettings
+    cluster_name: str
+    subnet_ids: Sequence[pulumi.Input[str]]
+    tags: Mapping[str, str]
+
+
+class Cluster(pulumi.ComponentResource):
+    """Answers how the control plane is reached.
+
+    cluster_name: known in a preview; name: the same once the cluster exists, for what is made in it; endpoint; ca: base64 of
+    its certificate authority; identity: another one for a new cluster of the same name; ready: access and control plane.
+    """
+
+    cluster_name: str
+    name: pulumi.Input[str]
+    endpoint: pulumi.Input[str]
+    ca: pulumi.Input[str]
+    identity: pulumi.Input[str]
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self, name: str, args: ClusterArgs, depends_on: Sequence[pulumi.Resource], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("mistral-on-l4:aws:Cluster", name, None, opts)
+        self.cluster_name = args.cluster_name
+        settings, child = args.settings, pulumi.ResourceOptions(parent=self)
+        role = ServiceRole(
+            f"{name}-control-plane",
+            ServiceRoleArgs(args.cluster_name, "eks", "eks.amazonaws.com", ["AmazonEKSClusterPolicy"], args.tags),
+            child,
+        )
+        public = bool(settings.public_access_cidrs)
+        cluster = aws.eks.Cluster(
+            f"{name}-cluster",
+            name=args.cluster_name,
+            version=settings.version,
+            role_arn=role.arn,
+            # No self-managed copies of what the add-ons bring; changing this later replaces the cluster.
+            bootstrap_self_managed_addons=False,
+            access_config={"authentication_mode": "API", "bootstrap_cluster_creator_admin_permissions": True},
+            upgrade_policy={"support_type": "STANDARD"},
+            # No control plane logs: EKS writes them once more after deletion, into a new group that nobody removes.
+            vpc_config={
+                "subnet_ids": list(args.subnet_ids),
+                "endpoint_private_access": True,
+                "endpoint_public_access": public,
+                **({"public_access_cidrs": list(settings.public_access_cidrs)} if public else {}),
+            },
+            tags=dict(args.tags),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # Without its policies EKS could not take its network interfaces and security group away again.
+                depends_on=[*role.ready, *depends_on],
+                custom_timeouts=pulumi.CustomTimeouts(create="30m", delete="30m"),
+            ),
+        )
+        self.name, self.endpoint = cluster.name, cluster.endpoint
+        self.ca = cluster.certificate_authority.apply(lambda found: found["data"] if found else None)
+        self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
+        self.ready = [cluster]
+        for index, principal in enumerate(settings.admin_principal_arns):
+            entry = aws.eks.AccessEntry(
+                f"{name}-admin-{index}", cluster_name=cluster.name, principal_arn=principal, tags=dict(args.tags), opts=child
+            )
+            self.ready.append(
+                aws.eks.AccessPolicyAssociation(
+                    f"{name}-admin-{index}",
+                    cluster_name=cluster.name,
+                    principal_arn=entry.principal_arn,
+                    policy_arn=ADMIN_POLICY,
+                    access_scope={"type": "cluster"},
+                    opts=child,
+                )
+            )
+        self.register_outputs({"name": self.name, "endpoint": self.endpoint})
+
+
+@dataclass(frozen=True)
+class AdoptedCluster:
+    """A cluster that exists: the same answers, without a resource. subnet_ids: where it has its network interfaces."""
+
+    cluster_name: str
+    endpoint: str
+    ca: str
+    identity: str
+    subnet_ids: Sequence[str]
+    version: str
+
+    @property
+    def name(self) -> str:
+        return self.cluster_name
+
+    @property
+    def ready(self) -> list[pulumi.Resource]:
+        return []
+
+
+def adopt(cluster_name: str, region: str) -> AdoptedCluster:
+    """Looks an existing cluster up. Raises pulumi.RunError if there is none, or if it is not working."""
+    if cluster_name not in (names := aws.eks.get_clusters(region=region).names):
+        raise pulumi.RunError(
+            f"there is no EKS cluster {cluster_name!r} in {region} (there are: {', '.join(sorted(names)) or 'none'}): correct "
+            "mistral-on-l4:cluster.name, or set cluster.existing to false to have it made"
+        )
+    found = aws.eks.get_cluster(name=cluster_name, region=region)
+    if found.status != "ACTIVE":
+        raise pulumi.RunError(f"EKS cluster {cluster_name!r} is {found.status}, not ACTIVE: wait, or look at it in the console")
+    return AdoptedCluster(
+        cluster_name,
+        found.endpoint,
+        found.certificate_authorities[0].data,
+        f"{found.arn}@{found.created_at}",
+        tuple(found.vpc_config.subnet_ids),
+        found.version,
+    )
+
+
+def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> None:
+    """Says at preview that the name is taken, by a cluster that another stack or a person made."""
+    if cluster_name not in aws.eks.get_clusters(region=region).names:
+        return
+    owner = (aws.eks.get_cluster(name=cluster_name, region=region).tags or {}).get(STACK_TAG)
+    if owner != stack:
+        whose = f"belongs to stack {owner!r}" if owner else "was not made by this project"
+        raise pulumi.RunError(
+            f"an EKS cluster {cluster_name!r} exists in {region} and {whose}: choose another name (mistral-on-l4:cluster.name), or "
+            "adopt it (mistral-on-l4:cluster.existing: true)"
+        )

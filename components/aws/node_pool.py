@@ -1,0 +1,142 @@
+"""A managed node group with its launch template: what every group of nodes of this stack is made of."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.tags import named
+from mistral_on_l4.nodegroup_problems import explain
+
+# What EKS and EC2 append to a prefix of ours leaves this much of their 63 characters.
+_LONGEST_PREFIX = 37
+# Capacity or quota that is missing is missing after fifteen minutes as well; a node is usually there in five.
+_CREATE = "25m"
+
+# nodeadm, which starts a node of Amazon Linux 2023, lays kubelet, containerd and pod logs on the instance's own disks.
+_NVME_CONFIG = """\
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  instance:
+    localStorage:
+      strategy: RAID0
+"""
+
+
+@dataclass(frozen=True)
+class NodePoolArgs:
+    """cluster_name: known in a preview; cluster: the same as an Output; subnet_ids: where instances may start; root_gib: of the
+    gp3 root volume; root_throughput: its MiB/s; nvme: lay everything that grows on the instance's disks; release_version: of the
+    node image, None for EKS's newest; taints: key -> (value, effect by AWS's words).
+    """
+
+    pool: str
+    cluster_name: str
+    cluster: pulumi.Input[str]
+    role_arn: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    instance_type: str
+    count: int
+    ami_type: str
+    root_gib: int
+    tags: Mapping[str, str]
+    root_throughput: int = 125
+    nvme: bool = False
+    capacity_type: str = "ON_DEMAND"
+    release_version: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class NodePool(pulumi.ComponentResource):
+    """`nodes`: the group, created when its nodes have joined the cluster."""
+
+    nodes: pulumi.Resource
+
+    def __init__(
+        self, name: str, args: NodePoolArgs, depends_on: Sequence[pulumi.Resource], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """depends_on: control plane, role policies, network add-ons: without them a node never gets ready."""
+        super().__init__("mistral-on-l4:aws:NodePool", name, None, opts)
+        tags = named(args.tags, f"{args.cluster_name}-{args.pool}")
+        template = aws.ec2.LaunchTemplate(
+            f"{name}-template",
+            name_prefix=f"{args.cluster_name}-{args.pool}-"[:_LONGEST_PREFIX],
+            update_default_version=True,
+            # Neither image, instance type nor security group: EKS fills them in, and with a security group of ours the nodes
+            # would lose the cluster's.
+            block_device_mappings=[
+                {
+                    "device_name": "/dev/xvda",
+                    "ebs": {
+                        "volume_type": "gp3",
+                        "volume_size": args.root_gib,
+                        "throughput": args.root_throughput,
+                        "encrypted": "true",
+                        "delete_on_termination": "true",
+                    },
+                }
+            ],
+            # One hop: pods cannot take the node's credentials; what needs AWS has a role of its own, by Pod Identity.
+            metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
+            # Tags of a node group reach neither its instances nor their volumes.
+            tag_specifications=[{"resource_type": kind, "tags": tags} for kind in ("instance", "volume")],
+            user_data=_user_data(_NVME_CONFIG) if args.nvme else None,
+            tags=tags,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.nodes = aws.eks.NodeGroup(
+            f"{name}-nodes",
+            cluster_name=args.cluster,
+            # A prefix: most changes of a group are replacements, and a fixed name would collide with itself.
+            node_group_name_prefix=f"{args.pool}-"[:_LONGEST_PREFIX],
+            node_role_arn=args.role_arn,
+            subnet_ids=list(args.subnet_ids),
+            ami_type=args.ami_type,
+            capacity_type=args.capacity_type,
+            instance_types=[args.instance_type],
+            release_version=args.release_version,
+            launch_template={"id": template.id, "version": template.latest_version.apply(str)},
+            scaling_config={"min_size": 0, "desired_size": args.count, "max_size": max(args.count, 1)},
+            update_config={"max_unavailable": 1},
+            labels=dict(args.labels),
+            taints=[{"key": key, "value": value, "effect": effect} for key, (value, effect) in args.taints.items()],
+            tags=tags,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*depends_on],
+                # The quota rarely has room for a pool and its successor side by side.
+                delete_before_replace=True,
+                # The image is chosen once, when the group is made; it does not roll over because AWS published a newer one.
+                ignore_changes=["releaseVersion"] if args.release_version else None,
+                custom_timeouts=pulumi.CustomTimeouts(create=_CREATE, update="30m", delete="30m"),
+                hooks=pulumi.ResourceHookBinding(on_error=[_explanation(name)]),
+            ),
+        )
+        self.register_outputs({})
+
+
+def _user_data(config: str) -> str:
+    """A multipart document, which EKS merges with its own part for joining the cluster."""
+    boundary = "mistral-on-l4"
+    text = (
+        f'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="{boundary}"\n\n'
+        f"--{boundary}\nContent-Type: application/node.eks.aws\n\n{config}\n--{boundary}--\n"
+    )
+    return base64.b64encode(text.encode()).decode()
+
+
+def _explanation(name: str) -> pulumi.ErrorHook:
+    """Says in words why a group did not come up, beside the provider's own text. Never asks for another try."""
+
+    def say(args: pulumi.ErrorHookArgs) -> bool:
+        if (line := explain("\n".join(args.errors))) is not None:
+            pulumi.log.error(f"{name}: {line}")
+        return False
+
+    return pulumi.ErrorHook(f"{name}-explanation", say)

@@ -1,0 +1,68 @@
+"""StorageClasses on gp3: an EKS cluster has none that is the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from mistral_on_l4.manifests.metadata import MANAGER_LABELS
+
+# gp3's baseline, without extra cost, and its ratio: at most a quarter MiB/s per IOPS.
+BASE_THROUGHPUT = 125
+_BASE_IOPS = 3000
+_IOPS_PER_MIBPS = 4
+
+
+class StorageClasses(pulumi.ComponentResource):
+    """`default`: the cluster's default, at gp3's baseline; `store`: for the weights, with the throughput that the settings ask."""
+
+    default: pulumi.Input[str]
+    store: pulumi.Input[str]
+    ready: list[pulumi.Resource]
+
+    def __init__(
+        self,
+        name: str,
+        throughput_mibps: int,
+        tags: Mapping[str, str],
+        provider: k8s.Provider,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """depends_on: the EBS driver, which must outlive every volume of these classes."""
+        super().__init__("mistral-on-l4:aws:StorageClasses", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on])
+        self.ready = [
+            _gp3(f"{name}-default", "gp3", BASE_THROUGHPUT, tags, True, child),
+            _gp3(f"{name}-store", "gp3-weights", throughput_mibps, tags, False, child),
+        ]
+        self.default, self.store = "gp3", "gp3-weights"
+        self.register_outputs({})
+
+
+def _gp3(
+    name: str, class_name: str, throughput: int, tags: Mapping[str, str], default: bool, opts: pulumi.ResourceOptions
+) -> k8s.storage.v1.StorageClass:
+    annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
+    # All values are strings to the driver. Volumes carry no tag of the cluster, so `demo sweep` finds them by these.
+    tagging = {f"tagSpecification_{index}": f"{key}={text}" for index, (key, text) in enumerate(sorted(tags.items()), 1)}
+    return k8s.storage.v1.StorageClass(
+        name,
+        metadata={"name": class_name, "labels": dict(MANAGER_LABELS), "annotations": annotations},
+        provisioner="ebs.csi.aws.com",
+        parameters={
+            "type": "gp3",
+            "throughput": str(throughput),
+            "iops": str(max(_BASE_IOPS, _IOPS_PER_MIBPS * throughput)),
+            "encrypted": "true",
+            "csi.storage.k8s.io/fstype": "xfs",
+            **tagging,
+        },
+        # A volume is made in the zone of its pod's node.
+        volume_binding_mode="WaitForFirstConsumer",
+        reclaim_policy="Delete",
+        allow_volume_expansion=True,
+        opts=opts,
+    )

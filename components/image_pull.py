@@ -1,0 +1,62 @@
+"""Pulls the engine's image onto GPU nodes while weights still move, so that a service need not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.serving import Placement
+
+NAME = "engine-image"
+
+
+class ImagePull(pulumi.ComponentResource):
+    """A pod on every GPU node that holds the image and sleeps. Nothing waits for it: without it a start is only slower."""
+
+    def __init__(
+        self,
+        name: str,
+        image: str,
+        namespace: str,
+        placement: Placement,
+        pull_secret: str | None,
+        provider: k8s.Provider,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("mistral-on-l4:cluster:ImagePull", name, None, opts)
+        pod: dict[str, Any] = {
+            "automountServiceAccountToken": False,
+            "nodeSelector": dict(placement.node_selector),
+            "tolerations": [dict(toleration) for toleration in placement.tolerations],
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "hold",
+                    "image": image,
+                    "command": ["sleep", "infinity"],
+                    # No GPU is asked for, so none is taken from a service.
+                    "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "none"}],
+                    "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "50m", "memory": "32Mi"}},
+                    "securityContext": dict(RESTRICTED_CONTAINER),
+                }
+            ],
+        }
+        if pull_secret:
+            pod["imagePullSecrets"] = [{"name": pull_secret}]
+        tags = labels(NAME, "image-pull")
+        k8s.apps.v1.DaemonSet(
+            f"{name}-daemon-set",
+            metadata=metadata(NAME, namespace, tags, {"pulumi.com/skipAwait": "true"}),
+            spec={
+                "selector": {"matchLabels": selector(NAME, "image-pull")},
+                "template": {"metadata": {"labels": tags}, "spec": pod},
+            },
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
+        )
+        self.register_outputs({})

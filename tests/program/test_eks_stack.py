@@ -1,0 +1,536 @@
+"""The whole graph on platform `eks`, as the engine is told of it: nothing here reaches AWS."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+GPU_AND_SYSTEM_TYPES = ("g6.2xlarge", "g6.12xlarge", "m7i.xlarge")
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
+
+
+def account(
+    offered: Mapping[str, tuple[str, ...]] | None = None, clusters: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+    """Answers of an account: instance type -> zones, and the clusters that exist in it."""
+    offered = offered or dict.fromkeys(GPU_AND_SYSTEM_TYPES, ZONES)
+    clusters = clusters or {}
+
+    def offerings(args: Mapping[str, Any]) -> Mapping[str, Any]:
+        (wanted,) = [found["values"] for found in args["filters"]]
+        pairs = [(name, zone) for name in wanted for zone in offered[name]]
+        return {"instanceTypes": [name for name, _ in pairs], "locations": [zone for _, zone in pairs], "id": "us-east-1"}
+
+    return {
+        "aws:index/getCallerIdentity:getCallerIdentity": lambda _: {"accountId": "123456789012", "arn": "", "userId": "", "id": ""},
+        "aws:index/getAvailabilityZones:getAvailabilityZones": lambda _: {"names": list(ZONES), "zoneIds": [], "id": "us-east-1"},
+        "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": offerings,
+        "aws:eks/getClusters:getClusters": lambda _: {"names": list(clusters), "id": "us-east-1"},
+        "aws:eks/getCluster:getCluster": lambda args: clusters[args["name"]],
+        "aws:ec2/getSubnet:getSubnet": lambda args: {"id": args["id"], "availabilityZone": f"us-east-1{args['id'][-1]}"},
+        "aws:ssm/getParameter:getParameter": lambda args: {"name": args["name"], "value": "1.36.1-20260714"},
+    }
+
+
+def existing(name: str, tags: Mapping[str, str] | None = None, status: str = "ACTIVE") -> dict[str, Any]:
+    return {
+        "name": name,
+        "arn": f"arn:aws:eks:us-east-1:123456789012:cluster/{name}",
+        "createdAt": "2026-11-01T00:00:00Z",
+        "endpoint": "https://api.example.com",
+        "certificateAuthorities": [{"data": "Q0E="}],
+        "status": status,
+        "tags": dict(tags or {}),
+        "version": "1.35",
+        "vpcConfig": {"subnetIds": ["subnet-a", "subnet-b"], "vpcId": "vpc-1"},
+    }
+
+
+# What AWS alone knows, as the provider would answer after a create.
+OUTPUTS = {
+    "aws:eks/cluster:Cluster": {
+        "endpoint": "https://api.example.com",
+        "certificateAuthority": {"data": "Q0E="},
+        "arn": "arn:aws:eks:us-east-1:123456789012:cluster/x",
+        "createdAt": "2026-11-25T00:00:00Z",
+    },
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
+    "kubernetes:core/v1:ConfigMap": {"data": {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}},
+    "kubernetes:core/v1:Secret": {"data": {"ca.crt": base64.b64encode(b"an authority").decode()}},
+}
+
+
+@pytest.fixture
+def engine_of() -> Callable[..., Any]:
+    """An engine whose invokes answer like an account."""
+    from engine import Engine
+
+    return lambda **kwargs: Engine(calls=account(**kwargs), outputs=OUTPUTS)
+
+
+@pytest.fixture
+def up(run_program: Callable[..., Any], engine_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs the program of stack dev: up(account={...}, preview=False, **config)."""
+
+    def program(account: Mapping[str, Any] | None = None, preview: bool = False, engine: Any = None, **config: Any) -> Any:
+        return run_program(stack="dev", preview=preview, engine=engine or engine_of(**(account or {})), **config)
+
+    return program
+
+
+def upstream(engine: Any, start: Any) -> list[Any]:
+    """Everything that a resource depends on, directly or not, by dependency or by being a child of what does."""
+    by_urn = {found.urn: found for found in engine.resources}
+    seen: dict[str, Any] = {}
+    queue = [start]
+    while queue:
+        found = queue.pop()
+        for urn in (*found.depends_on, found.parent):
+            if urn in by_urn and urn not in seen:
+                seen[urn] = by_urn[urn]
+                queue.append(by_urn[urn])
+    return list(seen.values())
+
+
+def tokens_before(engine: Any, start: Any) -> set[str]:
+    return {found.token for found in upstream(engine, start)}
+
+
+def pool(engine: Any, name: str) -> Any:
+    return next(found for found in engine.of("aws:eks/nodeGroup:NodeGroup") if found.inputs["nodeGroupNamePrefix"] == f"{name}-")
+
+
+def template_of(engine: Any, name: str) -> Any:
+    (found,) = [found for found in upstream(engine, pool(engine, name)) if found.token == "aws:ec2/launchTemplate:LaunchTemplate"]
+    return found
+
+
+def release(engine: Any, name: str) -> Any:
+    return next(found for found in engine.of("kubernetes:helm.sh/v3:Release") if found.inputs["name"] == name)
+
+
+# -- network -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_network_has_private_nodes_in_three_zones_one_nat_gateway_and_s3_beside_it(up: Callable[..., Any]) -> None:
+    engine = up()
+    subnets = engine.of("aws:ec2/subnet:Subnet")
+    private = [found for found in subnets if "private" in found.name]
+    assert [found.inputs["availabilityZone"] for found in private] == list(ZONES[:3])
+    assert [found.inputs["cidrBlock"] for found in private] == ["10.42.0.0/19", "10.42.32.0/19", "10.42.64.0/19"]
+    assert len(subnets) == 4
+    assert not any(found.inputs.get("mapPublicIpOnLaunch") for found in subnets)
+    assert len(engine.of("aws:ec2/natGateway:NatGateway")) == 1
+    (endpoint,) = engine.of("aws:ec2/vpcEndpoint:VpcEndpoint")
+    assert (endpoint.inputs["serviceName"], endpoint.inputs["vpcEndpointType"]) == ("com.amazonaws.us-east-1.s3", "Gateway")
+
+
+def test_one_nat_gateway_per_zone_gives_each_zone_a_way_out_of_its_own(up: Callable[..., Any]) -> None:
+    engine = up(network={"natGateways": "one-per-zone"})
+    assert len(engine.of("aws:ec2/natGateway:NatGateway")) == 3
+    routed = {found.inputs["routeTableId"] for found in engine.of("RouteTableAssociation") if "private" in found.name}
+    assert len(routed) == 3
+
+
+def test_an_existing_network_is_looked_up_and_nothing_of_it_is_made(up: Callable[..., Any]) -> None:
+    engine = up(network={"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]})
+    assert [found.token for found in engine.resources if found.token.startswith("aws:ec2/")] == [
+        "aws:ec2/launchTemplate:LaunchTemplate"
+    ] * 4
+    (cluster,) = engine.of("aws:eks/cluster:Cluster")
+    assert cluster.inputs["vpcConfig"]["subnetIds"] == ["subnet-a", "subnet-b"]
+
+
+def test_a_type_that_two_zones_do_not_offer_is_named_before_anything_is_declared(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any]
+) -> None:
+    offered = {"g6.2xlarge": ZONES, "g6.12xlarge": ("us-east-1a",), "m7i.xlarge": ZONES}
+    engine = engine_of(offered=offered)
+    with pytest.raises(
+        pulumi.RunError, match=r"1 zone with all instance types.*g6\.12xlarge: us-east-1a; g6\.2xlarge: us-east-1a, "
+    ):
+        run_program(stack="dev", engine=engine)
+    assert not [found for found in engine.resources if found.token.startswith("aws:")]
+
+
+@pytest.mark.parametrize(
+    ("cidr", "says"), [("10.42.0.0/28", "must be a /16"), ("10.42.0.1/16", "has host bits set"), ("ten", "ten")]
+)
+def test_a_block_that_no_vpc_can_have_is_refused_by_its_key(up: Callable[..., Any], cidr: str, says: str) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"mistral-on-l4:network\.cidr: .*{says}"):
+        up(network={"cidr": cidr})
+
+
+# -- cluster -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_control_plane_takes_access_entries_standard_support_and_no_default_add_ons(up: Callable[..., Any]) -> None:
+    (cluster,) = up().of("aws:eks/cluster:Cluster")
+    assert cluster.inputs["name"] == "mistral-on-l4-dev"
+    assert cluster.inputs["version"] == "1.36"
+    assert cluster.inputs["accessConfig"]["authenticationMode"] == "API"
+    assert cluster.inputs["upgradePolicy"] == {"supportType": "STANDARD"}
+    assert cluster.inputs["bootstrapSelfManagedAddons"] is False
+    # Its log group would come back after destroy.
+    assert "enabledClusterLogTypes" not in cluster.inputs
+    assert cluster.inputs["tags"] == {"mistral-on-l4:stack": "dev", "owner": "platform-team", "expires": "2027-01-31"}
+
+
+def test_the_api_is_private_unless_addresses_are_named(up: Callable[..., Any]) -> None:
+    private = up().of("aws:eks/cluster:Cluster")[0].inputs["vpcConfig"]
+    assert (private["endpointPrivateAccess"], private["endpointPublicAccess"]) == (True, False)
+    assert "publicAccessCidrs" not in private
+    public = up(cluster={"publicAccessCidrs": ["203.0.113.7/32"]}).of("aws:eks/cluster:Cluster")[0].inputs["vpcConfig"]
+    assert (public["endpointPrivateAccess"], public["endpointPublicAccess"]) == (True, True)
+    assert public["publicAccessCidrs"] == ["203.0.113.7/32"]
+
+
+def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callable[..., Any]) -> None:
+    assert up().of("AccessEntry") == []
+    engine = up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/ops"]})
+    (entry,) = engine.of("AccessEntry")
+    (policy,) = engine.of("AccessPolicyAssociation")
+    assert entry.inputs["principalArn"] == policy.inputs["principalArn"] == "arn:aws:iam::123456789012:role/ops"
+    assert policy.inputs["accessScope"] == {"type": "cluster"}
+
+
+def test_kubernetes_is_reached_by_a_command_of_our_own_and_no_token_stands_in_the_state(up: Callable[..., Any]) -> None:
+    (provider,) = up().of("pulumi:providers:kubernetes")
+    config = json.loads(provider.inputs["kubeconfig"])
+    assert config["clusters"][0]["cluster"] == {"server": "https://api.example.com", "certificate-authority-data": "Q0E="}
+    (user,) = config["users"]
+    assert set(user["user"]) == {"exec"}
+    assert user["user"]["exec"]["command"] == "demo"
+    assert user["user"]["exec"]["args"] == ["eks-token", "--cluster", "mistral-on-l4-dev", "--region", "us-east-1"]
+    assert provider.inputs["clusterIdentifier"] == "arn:aws:eks:us-east-1:123456789012:cluster/x@2026-11-25T00:00:00Z"
+
+
+def test_an_existing_cluster_is_adopted_and_gets_gpu_pools_charts_and_storage_only(up: Callable[..., Any]) -> None:
+    engine = up({"clusters": {"shared": existing("shared")}}, cluster={"name": "shared", "existing": True})
+    made = {found.token for found in engine.resources if found.token.startswith("aws:")}
+    assert made == {
+        "aws:ec2/launchTemplate:LaunchTemplate",
+        "aws:eks/nodeGroup:NodeGroup",
+        "aws:iam/role:Role",
+        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    }
+    assert len(engine.of("NodeGroup")) == 2
+    assert pool(engine, "l4-1gpu").inputs["clusterName"] == "shared"
+    assert pool(engine, "l4-1gpu").inputs["subnetIds"] == ["subnet-a", "subnet-b"]
+    assert release(engine, "kserve")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "config", "says"),
+    [
+        ({"mistral-on-l4-dev": existing("mistral-on-l4-dev")}, {}, "was not made by this project"),
+        (
+            {"mistral-on-l4-dev": existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "other"})},
+            {},
+            "belongs to stack 'other'",
+        ),
+        ({}, {"cluster": {"name": "shared", "existing": True}}, r"no EKS cluster 'shared' in us-east-1 \(there are: none\)"),
+        (
+            {"shared": existing("shared", status="DELETING")},
+            {"cluster": {"name": "shared", "existing": True}},
+            "is DELETING, not ACTIVE",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_be_ours_is_named_at_preview(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], clusters: Any, config: Any, says: str
+) -> None:
+    engine = engine_of(clusters=clusters)
+    with pytest.raises(pulumi.RunError, match=says):
+        run_program(stack="dev", preview=True, engine=engine, **config)
+    assert not [found for found in engine.resources if found.token.startswith("aws:")]
+
+
+def test_a_cluster_of_this_very_stack_is_no_collision(up: Callable[..., Any]) -> None:
+    mine = existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "dev"})
+    assert len(up({"clusters": {"mistral-on-l4-dev": mine}}).of("aws:eks/cluster:Cluster")) == 1
+
+
+# -- nodes -------------------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_pools_have_the_nvidia_image_the_taint_the_label_and_the_planned_size(up: Callable[..., Any]) -> None:
+    engine = up()
+    for name, instance_type in (("l4-1gpu", "g6.2xlarge"), ("l4-4gpu", "g6.12xlarge")):
+        inputs = pool(engine, name).inputs
+        assert inputs["amiType"] == "AL2023_x86_64_NVIDIA"
+        assert inputs["instanceTypes"] == [instance_type]
+        assert inputs["capacityType"] == "ON_DEMAND"
+        assert inputs["labels"] == {"mistral-on-l4/pool": name, "nvidia.com/gpu.present": "true"}
+        assert inputs["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
+        assert inputs["scalingConfig"] == {"minSize": 0, "desiredSize": 1, "maxSize": 1}
+        assert inputs["releaseVersion"] == "1.36.1-20260714"
+
+
+def test_every_node_group_has_a_launch_template_and_so_no_disk_size_no_fixed_name_and_no_security_group(
+    up: Callable[..., Any],
+) -> None:
+    engine = up()
+    assert len(engine.of("NodeGroup")) == 4
+    for group in engine.of("NodeGroup"):
+        assert group.inputs["launchTemplate"]["version"] == "1"
+        assert not {"diskSize", "nodeGroupName", "remoteAccess"} & set(group.inputs)
+    for template in engine.of("LaunchTemplate"):
+        assert not {"imageId", "instanceType", "vpcSecurityGroupIds", "networkInterfaces"} & set(template.inputs)
+        assert template.inputs["metadataOptions"] == {
+            "httpEndpoint": "enabled",
+            "httpTokens": "required",
+            "httpPutResponseHopLimit": 1,
+        }
+        (disk,) = template.inputs["blockDeviceMappings"]
+        assert (disk["ebs"]["encrypted"], disk["ebs"]["volumeType"]) == ("true", "gp3")
+        for spec in template.inputs["tagSpecifications"]:
+            assert {"mistral-on-l4:stack", "owner", "expires"} <= set(spec["tags"])
+        assert {spec["resourceType"] for spec in template.inputs["tagSpecifications"]} == {"instance", "volume"}
+
+
+def test_weights_land_on_the_instances_own_disks_where_there_are_any(up: Callable[..., Any]) -> None:
+    engine = up()
+    document = base64.b64decode(template_of(engine, "l4-4gpu").inputs["userData"]).decode()
+    assert document.startswith("MIME-Version: 1.0\nContent-Type: multipart/mixed")
+    part = document.split("Content-Type: application/node.eks.aws\n\n")[1].split("\n--")[0]
+    node = yaml.safe_load(part)
+    assert node["kind"] == "NodeConfig"
+    assert node["spec"]["instance"]["localStorage"]["strategy"] == "RAID0"
+    assert "userData" not in template_of(engine, "system").inputs
+
+
+def test_a_spot_pool_of_three_asks_for_spot_and_three(up: Callable[..., Any]) -> None:
+    groups = [
+        {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 3, "capacityType": "SPOT"},
+        {"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 0},
+    ]
+    engine = up(pools={"groups": groups})
+    assert pool(engine, "l4-1gpu").inputs["capacityType"] == "SPOT"
+    assert pool(engine, "l4-1gpu").inputs["scalingConfig"] == {"minSize": 0, "desiredSize": 3, "maxSize": 3}
+    # Zero is a size; a largest size of zero is none to AWS.
+    assert pool(engine, "l4-4gpu").inputs["scalingConfig"] == {"minSize": 0, "desiredSize": 0, "maxSize": 1}
+
+
+def test_a_pool_starts_only_in_zones_that_offer_its_type(up: Callable[..., Any]) -> None:
+    offered = {"g6.2xlarge": ("us-east-1b",), "g6.12xlarge": ("us-east-1a", "us-east-1b")}
+    engine = up({"offered": offered, "clusters": {"shared": existing("shared")}}, cluster={"name": "shared", "existing": True})
+    assert pool(engine, "l4-1gpu").inputs["subnetIds"] == ["subnet-b"]
+    assert pool(engine, "l4-4gpu").inputs["subnetIds"] == ["subnet-a", "subnet-b"]
+
+
+def test_the_store_has_a_node_and_a_fast_volume_of_its_own(up: Callable[..., Any]) -> None:
+    engine = up(objectStore={"volumeThroughputMibps": 1000})
+    store = engine.named("StatefulSet", "minio").inputs["spec"]
+    assert store["template"]["spec"]["nodeSelector"] == {"mistral-on-l4/pool": "storage"}
+    assert pool(engine, "storage").inputs["labels"] == {"mistral-on-l4/pool": "storage"}
+    wanted = store["volumeClaimTemplates"][0]["spec"]["storageClassName"]
+    parameters = engine.named("StorageClass", wanted).inputs["parameters"]
+    assert (parameters["throughput"], parameters["iops"], parameters["encrypted"]) == ("1000", "4000", "true")
+    assert "mistral-on-l4:stack=dev" in parameters.values()
+    assert all(isinstance(text, str) for text in parameters.values())
+
+
+def test_an_external_store_needs_no_storage_node_no_certificate_and_no_raised_volume(up: Callable[..., Any]) -> None:
+    engine = up(
+        objectStore={"kind": "external", "endpoint": "https://s3.us-east-1.amazonaws.com"},
+        storeAccessKeyId="AKIAEXAMPLE",
+        storeSecretAccessKey="not-a-real-secret",
+    )
+    assert [found for found in engine.of("NodeGroup") if found.inputs["nodeGroupNamePrefix"] == "storage-"] == []
+    assert [found for found in engine.resources if found.token.startswith("kubernetes:cert-manager.io/")] == []
+
+
+def test_pools_that_start_after_the_seed_wait_for_every_checkpoint_and_others_for_none(up: Callable[..., Any]) -> None:
+    before = {found.name for found in upstream(*_with(up(), "l4-1gpu"))}
+    assert not any(name.endswith("-seed") for name in before)
+    after = {found.name for found in upstream(*_with(up(pools={"start": "after-seed"}), "l4-1gpu"))}
+    assert {"mistral-24b-seed", "mistral-24b-fp8-seed"} <= after
+
+
+def _with(engine: Any, name: str) -> tuple[Any, Any]:
+    return engine, pool(engine, name)
+
+
+# -- order -------------------------------------------------------------------------------------------------------------------
+
+
+def test_destroy_takes_services_first_then_registry_store_and_kserve_then_nodes_cluster_and_network(up: Callable[..., Any]) -> None:
+    engine = up()
+    for service in engine.of("InferenceService"):
+        if not service.token.startswith("kubernetes:"):
+            continue
+        before = upstream(engine, service)
+        assert {"minio", "private-ai-registry", "kserve", "kserve-crd", "cert-manager"} <= {
+            str((found.inputs.get("metadata") or {}).get("name") or found.inputs.get("name")) for found in before
+        }
+        groups = {found.inputs["nodeGroupNamePrefix"] for found in before if found.token.endswith(":NodeGroup")}
+        assert {"system-", "storage-"} < groups
+        assert groups & {"l4-1gpu-", "l4-4gpu-"}
+    for name in ("kserve", "cert-manager", "nvidia-device-plugin"):
+        assert "aws:eks/nodeGroup:NodeGroup" in tokens_before(engine, release(engine, name))
+    for group in engine.of("NodeGroup"):
+        before_group = tokens_before(engine, group)
+        assert {"aws:eks/cluster:Cluster", "aws:ec2/natGateway:NatGateway", "aws:ec2/vpcEndpoint:VpcEndpoint"} <= before_group
+        addons = {found.inputs["addonName"] for found in upstream(engine, group) if found.token.endswith(":Addon")}
+        assert addons == {"vpc-cni", "kube-proxy", "eks-pod-identity-agent"}
+    assert "aws:ec2/routeTableAssociation:RouteTableAssociation" in tokens_before(engine, engine.of("aws:eks/cluster:Cluster")[0])
+
+
+def test_roles_outlive_what_uses_them(up: Callable[..., Any]) -> None:
+    engine = up()
+    attached = {
+        purpose: {
+            found.inputs["policyArn"].rpartition("/")[2]
+            for found in upstream(engine, user)
+            if found.name.startswith(purpose) and found.token.endswith(":RolePolicyAttachment")
+        }
+        for purpose, user in (
+            ("eks-control-plane", engine.of("aws:eks/cluster:Cluster")[0]),
+            ("nodes", pool(engine, "l4-4gpu")),
+            ("storage-driver", _addon(engine, "aws-ebs-csi-driver")),
+        )
+    }
+    assert attached == {
+        "eks-control-plane": {"AmazonEKSClusterPolicy"},
+        "nodes": {"AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonEKS_CNI_Policy"},
+        "storage-driver": {"AmazonEBSCSIDriverPolicy"},
+    }
+
+
+def _addon(engine: Any, name: str) -> Any:
+    return next(found for found in engine.of("aws:eks/addon:Addon") if found.inputs["addonName"] == name)
+
+
+def test_volumes_go_while_their_driver_lives(up: Callable[..., Any]) -> None:
+    engine = up()
+    before = {found.inputs.get("addonName") for found in upstream(engine, engine.named("StatefulSet", "minio"))}
+    assert "aws-ebs-csi-driver" in before
+    assert engine.named("StatefulSet", "minio").inputs["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+
+
+def test_no_service_asks_aws_for_a_load_balancer(up: Callable[..., Any]) -> None:
+    engine = up()
+    assert all(found.inputs["spec"].get("type", "ClusterIP") == "ClusterIP" for found in engine.of("kubernetes:core/v1:Service"))
+
+
+# -- software ----------------------------------------------------------------------------------------------------------------
+
+
+def test_add_ons_carry_what_their_defaults_leave_out(up: Callable[..., Any]) -> None:
+    engine = up()
+    assert json.loads(_addon(engine, "vpc-cni").inputs["configurationValues"]) == {"enableNetworkPolicy": "true"}
+    driver = _addon(engine, "aws-ebs-csi-driver").inputs
+    assert json.loads(driver["configurationValues"])["controller"]["extraVolumeTags"]["mistral-on-l4:stack"] == "dev"
+    assert driver["podIdentityAssociations"][0]["serviceAccount"] == "ebs-csi-controller-sa"
+    assert not any(found.inputs.get("preserve") for found in engine.of("aws:eks/addon:Addon"))
+
+
+def test_charts_are_pinned_and_kserve_comes_after_its_definitions_and_certificates(up: Callable[..., Any]) -> None:
+    engine = up()
+    versions = {found.inputs["name"]: found.inputs["version"] for found in engine.of("kubernetes:helm.sh/v3:Release")}
+    assert versions == {
+        "cert-manager": "v1.21.1",
+        "kserve-crd": "v0.20.0",
+        "kserve": "v0.20.0",
+        "nvidia-device-plugin": "0.20.0",
+        "dcgm-exporter": "4.8.2",
+    }
+    before = {found.inputs.get("name") for found in upstream(engine, release(engine, "kserve"))}
+    assert {"cert-manager", "kserve-crd"} <= before
+    values = release(engine, "kserve").inputs["values"]["kserve"]
+    assert values["controller"]["deploymentMode"] == "Standard"
+    assert values["controller"]["gateway"] == {"disableIngressCreation": True}
+    assert release(engine, "cert-manager").inputs["values"]["crds"] == {"enabled": True, "keep": False}
+
+
+def test_gpu_software_reaches_tainted_gpu_nodes_and_no_others(up: Callable[..., Any]) -> None:
+    engine = up()
+    for name in ("nvidia-device-plugin", "dcgm-exporter"):
+        values = release(engine, name).inputs["values"]
+        assert values["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+        assert values["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    pull = engine.named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]
+    assert "nvidia.com/gpu" not in json.dumps(pull["containers"][0]["resources"])
+
+
+def test_a_mirror_stands_in_front_of_the_charts_images_too(up: Callable[..., Any]) -> None:
+    engine = up(images={"mirror": "mirror.example.com/all"})
+    values = release(engine, "cert-manager").inputs["values"]
+    assert values["image"]["repository"] == "mirror.example.com/all/jetstack/cert-manager-controller"
+    assert values["webhook"]["image"]["repository"] == "mirror.example.com/all/jetstack/cert-manager-webhook"
+    assert (
+        release(engine, "kserve").inputs["values"]["kserve"]["storage"]["image"]
+        == "mirror.example.com/all/kserve/storage-initializer"
+    )
+    assert "image" not in release(up(), "cert-manager").inputs["values"]
+
+
+def test_the_store_speaks_tls_and_only_its_namespace_holds_the_key(up: Callable[..., Any]) -> None:
+    engine = up()
+    certificate = engine.named("Certificate", "minio-tls").inputs["spec"]
+    assert "minio.minio-storage.svc" in certificate["dnsNames"]
+    assert engine.named("Certificate", "minio-ca").inputs["spec"]["isCA"] is True
+    trusted = [
+        found for found in engine.of("kubernetes:core/v1:Secret") if found.inputs.get("metadata", {}).get("name") == "minio-tls"
+    ]
+    assert [found.inputs["metadata"]["namespace"] for found in trusted] == ["rhoai-model-registries"]
+    assert trusted[0].inputs["stringData"] == {"ca.crt": "an authority"}
+    config = engine.named("ConfigMap", "minio-ca").inputs
+    assert (config["metadata"]["namespace"], config["data"]) == ("private-ai", {"cabundle.crt": "an authority"})
+    storage = json.loads(engine.named("Secret", "storage-config").inputs["stringData"]["minio"])
+    assert storage["endpoint_url"] == "https://minio.minio-storage.svc:9000"
+    assert storage["cabundle_configmap"] == "minio-ca"
+
+
+def test_the_registry_keeps_its_data_in_postgresql(up: Callable[..., Any]) -> None:
+    names = {found.inputs["metadata"]["name"] for found in up().of("StatefulSet")}
+    assert len(names) == 2
+    assert "minio" in names
+
+
+# -- previews ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_before_the_first_up_declares_everything_though_it_knows_no_endpoint(
+    run_program: Callable[..., Any],
+) -> None:
+    from engine import Engine
+
+    unknown = Engine(calls=account())
+    previewed = run_program(stack="dev", preview=True, engine=unknown)
+    done = run_program(stack="dev", engine=Engine(calls=account(), outputs=OUTPUTS))
+    known = {(found.token, found.name) for found in previewed.resources}
+    missing = {(found.token, found.name) for found in done.resources} - known
+    assert missing == set()
+
+
+def test_nothing_that_bills_lacks_the_tags_of_its_stack(up: Callable[..., Any]) -> None:
+    untagged = {
+        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+        "aws:ec2/routeTableAssociation:RouteTableAssociation",
+        "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
+    }
+    for found in up().resources:
+        if found.token.startswith("aws:") and found.token not in untagged:
+            assert found.inputs["tags"].items() >= {"mistral-on-l4:stack": "dev", "owner": "platform-team"}.items(), found.name
+
+
+def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.platforms import eks
+
+    class Config:
+        def __init__(self, _: str) -> None: ...
+
+        def get(self, _: str) -> str:
+            return "eu-central-1"
+
+    monkeypatch.setattr(eks.pulumi, "Config", Config)
+    with pytest.raises(pulumi.RunError, match="region is us-east-1 and aws:region is eu-central-1"):
+        eks._refuse_two_regions("us-east-1")
