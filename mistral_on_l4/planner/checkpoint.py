@@ -18,8 +18,6 @@ from functools import lru_cache
 from mistral_on_l4.planner.catalogue.schema import Architecture, Quantization
 
 HALF = 2  # bytes of BF16 and FP16
-# vLLM pads the vocabulary to a multiple of 64 per GPU (layers/vocab_parallel_embedding.py).
-VOCABULARY_PADDING = 64
 # Bytes per weight and columns that share one BF16 scale (0: one scale per output row).
 _STORED = {"none": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 

@@ -223,8 +223,13 @@ def refusal(service: ServicePlan) -> str:
     """`NAME does not fit 1x L4: ...` and its remedies, as the preview prints it."""
     text = f"{service.name} does not fit {service.gpus}x {service.gpu}: {service.reason}"
     if service.remedies:
-        text += "\n  remedies: " + " | ".join(_remedy(remedy) for remedy in service.remedies)
+        text += "\n  remedies: " + remedies_text(service)
     return text
+
+
+def remedies_text(service: ServicePlan) -> str:
+    """Every remedy with its weights per GPU, speed for one user and price, in one line."""
+    return " | ".join(_remedy(remedy) for remedy in service.remedies)
 
 
 def _remedy(remedy: Remedy) -> str:

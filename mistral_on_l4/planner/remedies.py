@@ -127,10 +127,13 @@ def _roomier(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, 
 
 
 def cheapest_instance(
-    request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str
+    request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str, at_least: int = 0
 ) -> tuple[str, Instance] | None:
-    """The cheapest instance type that has the GPUs and the node memory; without prices, the smallest. None if there is none."""
-    for name, instance in _by_price(catalogue, request.gpu_name, request.gpus, region):
+    """The cheapest instance type that has the GPUs and the node memory; without prices, the smallest. None if there is none.
+
+    at_least: GPUs of the instance, where it is to have more than the service takes.
+    """
+    for name, instance in _by_price(catalogue, request.gpu_name, max(request.gpus, at_least), region):
         if node_shortage(replace(request, instance_name=name, instance=instance), catalogue, reserved, 0.0) is None:
             return name, instance
     return None

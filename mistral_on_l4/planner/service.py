@@ -72,7 +72,7 @@ def plan_service(
         low, high = offload.tpot_ms
         warnings.append(
             f"{held:.1f} GiB of weights per GPU cross PCIe in every step: {low:.0f}-{high:.0f} ms/token for one user, unmeasured "
-            "on this card"
+            "on this card (predictions by number of users take the middle of the link's range)"
         )
     return ServicePlan(
         name=request.name,

@@ -91,10 +91,11 @@ def _engine(catalogue: Catalogue, asked: str | None, platform: PlatformName) -> 
     name = asked or catalogue.default_engine
     record = catalogue.engine(name)
     pinned = record.images.get(platform.value)
-    if pinned is None:
-        able = ", ".join(other for other, each in catalogue.engines.items() if platform.value in each.images)
-        raise PlanError(f"engine {name!r} has no image pinned for platform {platform.value}: the catalogue has {able}")
-    return name, record, pinned.reference, pinned.unpacked_gb
+    if pinned is None and not asked:
+        raise PlanError(f"no image of {name} is pinned for platform {platform.value}")
+    # An engine may be asked about before any image of it is pinned: its pull is then taken for as long as the default's.
+    usual = catalogue.engines[catalogue.default_engine].images[platform.value]
+    return name, record, pinned.reference if pinned else "", (pinned or usual).unpacked_gb
 
 
 def _request(

@@ -1,0 +1,135 @@
+"""`demo plan`: does it fit, how fast will it be, what does it cost. For a stack, or for one checkpoint on one kind of GPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.planner.catalogue import Catalogue, CatalogueError, load_catalogue
+from mistral_on_l4.planner.document import document
+from mistral_on_l4.planner.plan import PlanError, StackPlan
+from mistral_on_l4.planner.request import Workload
+from mistral_on_l4.planner.stack import plan_stack
+from mistral_on_l4.planner.standalone import Question, plan_checkpoint
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    stack: Annotated[str | None, typer.Option("--stack", "-s", help="Plan Pulumi.<stack>.yaml of this folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the plan as Markdown.")] = False,
+    model: Annotated[str | None, typer.Option(help="A checkpoint instead of a stack: org/name on the hub.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Its config.json as a local file, instead of the hub.")] = None,
+    gpu: Annotated[str, typer.Option(help="Kind of GPU.")] = "L4",
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many of them.")] = 1,
+    instance: Annotated[str | None, typer.Option(help="EC2 instance type, instead of the cheapest that has them.")] = None,
+    precision: Annotated[str, typer.Option("--precision", "--dtype", help="auto, bf16, fp16, fp8 or w4a16.")] = "auto",
+    tp: Annotated[int | None, typer.Option("--tp", min=1, help="Tensor parallelism, instead of all GPUs.")] = None,
+    max_model_len: Annotated[int | None, typer.Option(min=1, help="Context in tokens.")] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(min=1, help="Requests that run at once.")] = None,
+    kv_cache_dtype: Annotated[str, typer.Option(help="auto or fp8.")] = "auto",
+    gpu_memory_utilization: Annotated[float | None, typer.Option(min=0.1, max=1.0, help="Share of the GPU for vLLM.")] = None,
+    cpu_offload: Annotated[str, typer.Option(help="off, auto, or GiB of weights per GPU in node memory.")] = "off",
+    engine: Annotated[str | None, typer.Option(help="Engine version of the catalogue.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region to price in.")] = None,
+    users: Annotated[str, typer.Option(help="Numbers of concurrent users, by comma.")] = "1,5,10",
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 256,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
+    live_prices: Annotated[bool, typer.Option("--live-prices", help="Ask the AWS Price List API for today's prices.")] = False,
+) -> None:
+    """Say whether each service fits, how fast it will be and what it costs."""
+    if as_json and as_markdown:
+        raise Failure("--json and --markdown exclude each other", 2)
+    if stack and (model or config):
+        raise Failure("name a stack (-s) or a checkpoint (--model, --config), not both", 2)
+    if kv_cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):
+        raise Failure(f"--kv-cache-dtype {kv_cache_dtype!r}: write auto or fp8", 2)
+    workload = Workload(_users(users), prompt_tokens, output_tokens)
+    try:
+        catalogue = load_catalogue()
+        if model or config:
+            question = Question(
+                model=model,
+                config=config,
+                gpu=gpu,
+                count=count,
+                instance=instance,
+                precision=precision,
+                tensor_parallel_size=tp,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                kv_cache_dtype=kv_cache_dtype,
+                gpu_memory_utilization=gpu_memory_utilization,
+                cpu_offload=cpu_offload,
+                engine=engine,
+                region=region or "us-east-1",
+                workload=workload,
+            )
+            catalogue = _priced(catalogue, question.region, live_prices)
+            found = plan_checkpoint(question, catalogue)
+        else:
+            found = _stack_plan(stack or "dev", region, engine, workload, live_prices, catalogue)
+    except (PlanError, CatalogueError) as error:
+        raise Failure(str(error), 2) from None
+    _show(found, catalogue, as_json, as_markdown, live_prices)
+    if found.misfits:
+        raise Failure("\n".join(found.misfits))
+
+
+def _stack_plan(
+    stack: str, region: str | None, engine: str | None, workload: Workload, live_prices: bool, catalogue: Catalogue
+) -> StackPlan:
+    from mistral_on_l4.settings import SettingsError, load_stack_file
+
+    try:
+        settings = load_stack_file(stack)
+    except SettingsError as error:
+        raise Failure(str(error), 2) from None
+    if region:
+        settings = settings.model_copy(update={"region": region})
+    catalogue = _priced(catalogue, settings.region, live_prices)
+    return plan_stack(settings, stack=stack, engine=engine, catalogue=catalogue, workload=workload)
+
+
+def _priced(catalogue: Catalogue, region: str, live: bool) -> Catalogue:
+    if not live:
+        return catalogue
+    from mistral_on_l4.planner.prices import with_live_prices
+
+    return with_live_prices(catalogue, catalogue.known_region(region))
+
+
+def _show(found: StackPlan, catalogue: Catalogue, as_json: bool, as_markdown: bool, live_prices: bool) -> None:
+    if as_json:
+        print(json.dumps(document(found), indent=2))
+        for note in found.notes:
+            typer.echo(f"demo: {note}", err=True)
+        return
+    from mistral_on_l4.planner import report
+
+    prices = "asked of AWS today" if live_prices else f"of {catalogue.sources['karpenter-prices'].date}"
+    if as_markdown:
+        print(report.markdown(found, prices))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for renderable in report.tables(found, prices):
+        console.print(renderable)
+
+
+def _users(text: str) -> tuple[int, ...]:
+    """`1,5,10`. A Failure for what is not a list of whole numbers above zero."""
+    try:
+        users = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        users = ()
+    if not users or min(users) < 1 or max(users) > 100_000:
+        raise Failure(f"--users {text!r}: write whole numbers from 1, by comma, such as 1,5,10", 2)
+    return users
