@@ -1,0 +1,53 @@
+"""A machine on which pods could not run is refused before anything is started, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mistral_on_l4.embedded import preflight
+
+Program = Callable[[str, str], Path]
+
+
+def test_another_system_is_refused_by_name() -> None:
+    assert preflight.refusal(system="Darwin") == (
+        "the local stack runs on Linux (or WSL2), not on Darwin: use a Linux machine, a virtual machine or WSL2"
+    )
+
+
+def test_a_missing_unshare_names_its_package(program: Program) -> None:
+    assert "install util-linux" in (preflight.refusal() or "")
+
+
+def test_a_machine_that_allows_namespaces_is_accepted(program: Program) -> None:
+    program("unshare", "#!/bin/sh\nexit 0\n")
+    assert preflight.refusal() is None
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "command"),
+    [
+        ("sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
+        ("sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+        ("sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
+    ],
+)
+def test_the_switch_that_forbids_namespaces_is_named_with_its_remedy(
+    program: Program, tmp_path: Path, file: str, value: str, command: str
+) -> None:
+    program("unshare", "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(f"{value}\n")
+    said = preflight.refusal(proc=tmp_path) or ""
+    assert said.endswith(f"`{command}`")
+    assert "\n" not in said
+
+
+def test_an_unknown_reason_is_passed_on_in_one_line(program: Program, tmp_path: Path) -> None:
+    program("unshare", "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    said = preflight.refusal(proc=tmp_path) or ""
+    assert "unshare failed: Operation not permitted; in a container, start it with" in said
+    assert "\n" not in said
