@@ -81,7 +81,8 @@ def stateful_set(
         ],
         "ports": [{"name": "s3", "containerPort": PORT}],
         "startupProbe": probe("/minio/health/live", periodSeconds=1, failureThreshold=120, timeoutSeconds=5),
-        "readinessProbe": probe("/minio/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
+        # One server is ready as soon as it lives (MinIO answers both alike then), and the local store knows one health path.
+        "readinessProbe": probe("/minio/health/live", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
         # A small MinIO that streams shards answers slowly; six failures keep its probes from killing it.
         "livenessProbe": probe("/minio/health/live", periodSeconds=15, failureThreshold=6, timeoutSeconds=5),
         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
