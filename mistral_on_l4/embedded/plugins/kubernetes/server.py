@@ -1,0 +1,268 @@
+"""Pulumi's ResourceProvider protocol around `Provider`: one process per operation of the CLI and provider resource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mistral_on_l4.embedded.plugins import lean_sdk
+
+lean_sdk.prepare()
+
+import grpc  # noqa: E402
+from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noqa: E402
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2  # noqa: E402
+
+from mistral_on_l4.embedded.plugins import serving  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes import configuration, objects  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.configuration import BadConfiguration  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.differences import compare  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.objects import MARK, MARK_VALUE, Unsupported  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.provider import InitFailed, Provider, Refused  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.waiting import Reporter  # noqa: E402
+from mistral_on_l4.embedded.plugins.values import Secret, decode, encode, reveal  # noqa: E402
+from mistral_on_l4.kube import ApiError  # noqa: E402
+
+# The version of the official plugin whose behaviour this one has.
+VERSION = "4.34.2"
+# More waits at once than any program of ours has resources.
+_THREADS = 512
+
+_ANOTHER = (
+    "this stack was brought up with the official pulumi-kubernetes plugin, and the stand-in does not go on with it: "
+    "use the official plugin, or destroy the stack first"
+)
+
+
+class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
+    """Turns protobuf into plain values and back, and exceptions into what the engine understands."""
+
+    def __init__(self, engine_address: str) -> None:
+        self._engine = Engine(engine_address)
+        self.provider = Provider()
+
+    # -- the plugin ----------------------------------------------------------------------------------------------------
+
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        self._engine.address = request.engine_address or self._engine.address
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, supports_autonaming_configuration=True)
+
+    def Attach(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        self._engine.address = request.address
+        return Empty()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        return plugin_pb2.PluginInfo(version=VERSION)
+
+    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        self.provider.cancelled.set()
+        return Empty()
+
+    def Parameterize(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        _abort(context, Unsupported("a parameterized package"))
+
+    def Invoke(self, request: Any, context: Any) -> Any:
+        _abort(context, Unsupported(f"the function {request.tok}"))
+
+    def Call(self, request: Any, context: Any) -> Any:
+        _abort(context, Unsupported(f"the method {request.tok}"))
+
+    def Construct(self, request: Any, context: Any) -> Any:
+        _abort(context, Unsupported(f"the component {request.type}"))
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        values = decode(request.news)
+        try:
+            configuration.read(values)
+        except Unsupported as error:
+            return provider_pb2.CheckResponse(failures=[provider_pb2.CheckFailure(reason=str(error))])
+        return provider_pb2.CheckResponse(inputs=encode({**values, MARK: MARK_VALUE}))
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:
+        old, new = decode(request.old_inputs), decode(request.news)
+        if MARK not in old:
+            _abort(context, Refused(_ANOTHER))
+        changes = compare(old, new, self.provider.configuration.mutability)
+        identifiers = [reveal(values.get("clusterIdentifier")) for values in (old, new)]
+        if any(identifiers):
+            replaces = ["clusterIdentifier"] if identifiers[0] != identifiers[1] else []
+        else:
+            servers = configuration.server_of(old), configuration.server_of(new)
+            # An unknown kubeconfig may be another cluster's: pulumi-kubernetes plans a replacement, too.
+            replaces = ["kubeconfig"] if servers[0] != servers[1] else []
+        return _diff_response([change.text for change in changes], replaces)
+
+    def Configure(self, request: Any, context: Any) -> Any:
+        values = decode(request.args)
+        if MARK not in values:
+            _abort(context, Refused(_ANOTHER))
+        try:
+            self.provider.configure(configuration.read(values))
+        except (BadConfiguration, Unsupported) as error:
+            _abort(context, error)
+        return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, supports_autonaming_configuration=True)
+
+    # -- resources -----------------------------------------------------------------------------------------------------
+
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        def check() -> Any:
+            old, new = decode(request.olds), decode(request.news)
+            kind = objects.kind_of(_type(request), new)
+            proposed = None
+            if request.HasField("autonaming"):
+                modes = provider_pb2.CheckRequest.AutonamingOptions
+                proposed = request.autonaming.proposed_name or None
+                if request.autonaming.mode == modes.DISABLE and not (reveal(new.get("metadata")) or {}).get("name"):
+                    raise Refused("metadata.name must be given: this project's configuration turns auto-naming off")
+            inputs = self.provider.check(kind, request.name or _name(request.urn), old, new, request.randomSeed, proposed)
+            if kind.kind == "Secret" and kind.api_version == "v1":
+                for key in ("data", "stringData"):
+                    if key in inputs and not isinstance(inputs[key], Secret):
+                        inputs[key] = Secret(inputs[key])
+            return provider_pb2.CheckResponse(inputs=encode(inputs))
+
+        try:
+            return check()
+        except (Refused, Unsupported, ValueError) as error:
+            return provider_pb2.CheckResponse(failures=[provider_pb2.CheckFailure(reason=str(error))])
+
+    def Diff(self, request: Any, context: Any) -> Any:
+        def diff() -> Any:
+            state, old, new = decode(request.olds), decode(request.old_inputs), decode(request.news)
+            found = self.provider.diff(objects.kind_of(_type(request), new), state, old, new)
+            response = _diff_response(
+                [change.text for change in found.changes],
+                [change.text for change in found.changes if change.replaces],
+            )
+            response.deleteBeforeReplace = found.delete_first and bool(response.replaces)
+            response.hasDetailedDiff = True
+            for change in found.changes:
+                kind = provider_pb2.PropertyDiff.Kind.Value(change.kind + ("_REPLACE" if change.replaces else ""))
+                response.detailedDiff[change.text].CopyFrom(provider_pb2.PropertyDiff(kind=kind, inputDiff=True))
+            return response
+
+        return _answer(context, diff)
+
+    def Create(self, request: Any, context: Any) -> Any:
+        def create() -> Any:
+            inputs = decode(request.properties)
+            kind = objects.kind_of(_type(request), inputs)
+            reporter = self._reporter(request.urn)
+            identifier, outputs = self.provider.create(kind, inputs, request.timeout, request.preview, reporter)
+            return provider_pb2.CreateResponse(id=identifier, properties=encode(outputs))
+
+        return _answer(context, create)
+
+    def Read(self, request: Any, context: Any) -> Any:
+        def read() -> Any:
+            state, inputs = decode(request.properties), decode(request.inputs)
+            kind = objects.kind_of(_type(request), inputs or state)
+            found = self.provider.read(kind, request.id, state, inputs)
+            if found is None:
+                return provider_pb2.ReadResponse()
+            identifier, outputs, inputs = found
+            return provider_pb2.ReadResponse(id=identifier, properties=encode(outputs), inputs=encode(inputs))
+
+        return _answer(context, read)
+
+    def Update(self, request: Any, context: Any) -> Any:
+        def update() -> Any:
+            state, inputs = decode(request.olds), decode(request.news)
+            reporter = self._reporter(request.urn)
+            outputs = self.provider.update(request.id, state, inputs, request.timeout, request.preview, reporter)
+            return provider_pb2.UpdateResponse(properties=encode(outputs))
+
+        return _answer(context, update)
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        def delete() -> Any:
+            state, inputs = decode(request.properties), decode(request.old_inputs)
+            kind = objects.kind_of(_type(request), inputs or state)
+            self.provider.delete(kind, request.id, state, inputs, request.timeout, self._reporter(request.urn))
+            return Empty()
+
+        return _answer(context, delete)
+
+    def _reporter(self, urn: str) -> Reporter:
+        return Reporter(lambda text: self._engine.log(urn, text, "INFO", True), lambda text: self._engine.log(urn, text, "WARNING"))
+
+
+class Engine:
+    """The engine's side channel for messages about a resource."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._stub: Any = None
+
+    def log(self, urn: str, text: str, severity: str, ephemeral: bool = False) -> None:
+        """Shows a line with a resource; an ephemeral one only as its status. A lost line is no reason to fail."""
+        from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+
+        if self._stub is None:
+            open_channel: Any = grpc.insecure_channel
+            channel = open_channel(self.address, options=serving.OPTIONS)
+            self._stub = engine_pb2_grpc.EngineStub(channel)
+        request = engine_pb2.LogRequest(severity=engine_pb2.LogSeverity.Value(severity), message=text, urn=urn, ephemeral=ephemeral)
+        try:
+            self._stub.Log(request, timeout=5.0)
+        except grpc.RpcError:
+            return
+
+
+class _Status(grpc.Status):
+    """A status with details, which the engine finds in the trailing metadata."""
+
+    def __init__(self, message: str, detail: Any) -> None:
+        status: Any = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
+        status.details.add().Pack(detail)
+        self.code = grpc.StatusCode.UNKNOWN
+        self.details = message
+        self.trailing_metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def _answer(context: Any, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except InitFailed as failure:
+        detail = provider_pb2.ErrorResourceInitFailed(
+            id=failure.identifier,
+            properties=encode(failure.outputs),
+            inputs=encode(failure.inputs),
+            reasons=[failure.reason],
+        )
+        context.abort_with_status(_Status(f"resource {failure.identifier} was created but did not become ready", detail))
+    except (Refused, Unsupported, ApiError, ValueError) as error:
+        _abort(context, error)
+
+
+def _abort(context: Any, error: Exception) -> NoReturn:
+    context.abort(grpc.StatusCode.UNKNOWN, str(error))
+    raise AssertionError("abort raises")
+
+
+def _diff_response(changed: list[str], replaces: list[str]) -> Any:
+    kinds = provider_pb2.DiffResponse
+    return provider_pb2.DiffResponse(
+        changes=kinds.DIFF_SOME if changed or replaces else kinds.DIFF_NONE, diffs=changed, replaces=replaces
+    )
+
+
+def _type(request: Any) -> str:
+    """A resource's type token: that of the request, or the last one of its URN."""
+    return str(request.type or request.urn.split("::")[2].rpartition("$")[2])
+
+
+def _name(urn: str) -> str:
+    return urn.split("::", 3)[3]
+
+
+def main(arguments: list[str]) -> None:
+    """Serves until the engine interrupts."""
+    servicer = KubernetesProvider(serving.engine_address(arguments))
+    serving.serve(
+        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server),
+        servicer.provider.cancelled.set,
+        _THREADS,
+    )

@@ -1,0 +1,1 @@
+"""The language host `python`: runs Pulumi programs and policy packs with the interpreter of this environment."""
