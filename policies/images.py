@@ -34,10 +34,14 @@ def images_of(resource: Resource) -> Iterator[tuple[str, str]]:
 @resource_rule(
     "images-are-pinned",
     why="A moving tag makes two updates of the same commit run different programs, and nobody reviews the second one.",
-    fix="name a release tag, better with its digest (mistral_on_l4/images.py)",
+    fix="name a release tag, better with its digest (mistral_on_l4/images.py), and an exact chart version",
     severity=Severity.HIGH,
 )
 def images_are_pinned(resource: Resource) -> Iterator[str]:
+    if resource.kind in ("Chart", "Release") and "kubernetes:helm.sh/" in resource.token:
+        version = at(resource.props, "version")
+        if version is None or (isinstance(version, str) and not re.fullmatch(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?", version)):
+            yield f"{resource.label}: chart {at(resource.props, 'chart')} is not pinned to one version"
     for container, image in images_of(resource):
         name, _, digest = image.partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]

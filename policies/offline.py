@@ -22,6 +22,7 @@ from pulumi_policy import (
     PolicyProviderResource,
     PolicyResource,
     PolicyResourceOptions,
+    ReportViolation,
     ResourceValidationArgs,
     ResourceValidationPolicy,
     StackValidationArgs,
@@ -95,6 +96,13 @@ def analyze(
 
 def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> Iterator[Finding]:
     found: list[tuple[str, str | None]] = []
+
+    def report_on(own: str | None) -> ReportViolation:
+        def report(message: str, urn: str | None = None) -> None:
+            found.append((message, urn or own))
+
+        return report
+
     by_urn = {resource.urn: resource for resource in recording.resources}
     if isinstance(policy, ResourceValidationPolicy):
         for resource in recording.resources:
@@ -110,12 +118,12 @@ def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> I
                     _provider(provider) if provider else None,
                     settings,
                 ),
-                lambda text, urn=None, own=resource.urn: found.append((text, urn or own)),  # type: ignore[misc]
+                report_on(resource.urn),
             )
     elif isinstance(policy, StackValidationPolicy):
         policy.validate(
             StackValidationArgs([_in_stack(resource, by_urn) for resource in recording.resources], settings),
-            lambda text, urn=None: found.append((text, urn)),
+            report_on(None),
         )
     level = policy.enforcement_level or EnforcementLevel.ADVISORY
     return (Finding(policy.name, level.value, text, urn) for text, urn in found)

@@ -1,0 +1,132 @@
+"""What a stack would declare, recorded by running the program on mocks: no engine, no account, no cluster.
+
+The answers that AWS and the local cluster would give to the program's questions are made up here and labelled so: an account with
+four zones, and a cluster that was started. What the program declares does not depend on their details.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import runpy
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, ClusterInfo, LocalHome
+from policies.offline import Declared, Recording
+from tests.program.engine import Engine, run
+
+# pulumi_policy's own mark of a value that only `up` knows.
+_UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+_ZONES = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "aws:eks/cluster:Cluster": {
+        "endpoint": "https://api.example.com",
+        "certificateAuthority": {"data": "Q0E="},
+        "arn": "arn:aws:eks:us-east-1:123456789012:cluster/simulated",
+        "createdAt": "2026-11-25T00:00:00Z",
+    },
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
+    "kubernetes:core/v1:ConfigMap": {"data": {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}},
+    "kubernetes:core/v1:Secret": {"data": {"ca.crt": base64.b64encode(b"an authority").decode()}},
+}
+
+
+def _offerings(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    pairs = [(name, zone) for name in args["filters"][0]["values"] for zone in _ZONES]
+    return {"instanceTypes": [name for name, _ in pairs], "locations": [zone for _, zone in pairs], "id": "us-east-1"}
+
+
+_ACCOUNT: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    "aws:index/getCallerIdentity:getCallerIdentity": lambda _: {"accountId": "123456789012", "arn": "", "userId": "", "id": ""},
+    "aws:index/getAvailabilityZones:getAvailabilityZones": lambda _: {"names": _ZONES, "zoneIds": [], "id": "us-east-1"},
+    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _offerings,
+    "aws:eks/getClusters:getClusters": lambda _: {"names": [], "id": "us-east-1"},
+    "aws:ssm/getParameter:getParameter": lambda args: {"name": args["name"], "value": "1.36.1-20260714"},
+}
+
+
+def record(stack: str, config: Mapping[str, str]) -> Recording:
+    """Runs __main__.py with a configuration of full keys (`mistral-on-l4:platform`). Raises what the program raises."""
+    from components.platforms import local
+
+    engine = Engine(calls=_ACCOUNT, outputs=_OUTPUTS)
+    values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith("mistral-on-l4:")}
+    if "aws:region" in config:
+        values.setdefault("region", config["aws:region"])
+    refuse, local._refuse_another_stack = local._refuse_another_stack, lambda *_: None
+    try:
+        with _a_started_cluster(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            run(_program, engine, stack, values)
+    finally:
+        local._refuse_another_stack = refuse
+    resources = (
+        Declared(found.token, found.name, found.urn, _plain(dict(found.inputs)), found.parent)
+        for found in engine.resources
+        if found.token != "pulumi:pulumi:Stack"
+    )
+    return Recording(stack, tuple(resources), dict(config), "the program on mocks")
+
+
+def _program() -> None:
+    runpy.run_path(str(CHECKOUT / "__main__.py"))
+
+
+@contextlib.contextmanager
+def _a_started_cluster() -> Any:
+    """A home that says that a cluster was started in it."""
+    before = os.environ.get(HOME_VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        os.environ[HOME_VARIABLE] = folder
+        home = LocalHome.default()
+        home.make()
+        home.record(
+            ClusterInfo(
+                service_cidr="127.64.0.0/16",
+                api_server_url="https://127.0.0.1:6443",
+                api_server_port=6443,
+                hub_url="http://127.64.255.254:8900",
+                hub_address="127.64.255.254:8900",
+                storage_class="local-path",
+                privileged_ports=True,
+                port_shift=0,
+                tools={},
+            )
+        )
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "embedded",
+            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": "admin"}}],
+            "clusters": [{"name": "embedded", "cluster": {"server": "http://127.0.0.1:6443"}}],
+            "users": [{"name": "admin", "user": {}}],
+        }
+        home.kubeconfig.write_text(json.dumps(kubeconfig))
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(HOME_VARIABLE)
+            else:
+                os.environ[HOME_VARIABLE] = before
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else _UNKNOWN
+
+
+def shipped(stack: str, folder: Path = CHECKOUT) -> dict[str, str]:
+    """The configuration of Pulumi.<stack>.yaml as the engine hands it over: texts, objects as JSON."""
+    import yaml
+
+    document = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}

@@ -1,0 +1,182 @@
+"""Every policy against recorded previews: it passes the shipped stacks, and reports the one thing that was broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.confidential import entropy, looks_random, secret_in
+from policies.offline import Declared, Recording, analyze
+from policies.pack import POLICIES
+from policies.reading import UNKNOWN, at, plain
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from violations import _UNKNOWN, VIOLATIONS, Violation
+
+STACKS = ("local", "dev")
+BY_NAME = {policy.name: policy for policy in POLICIES}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_shipped_stack_passes_with_no_policy_disabled(recorded: Callable[[str], Recording], stack: str) -> None:
+    mandatory = [finding for finding in analyze(recorded(stack)) if finding.mandatory]
+    assert mandatory == []
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS, ids=lambda found: f"{found.policy}: {found.label}")
+def test_a_broken_stack_is_reported_by_its_policy(broken: Callable[..., Recording], violation: Violation) -> None:
+    changed = broken(violation.stack, violation.kind, violation.name, violation.change)
+    found = analyze(changed, [BY_NAME[violation.policy]])
+    assert any(violation.says in finding.message for finding in found), found
+    assert all("Fix: " in finding.message for finding in found)
+
+
+def test_every_policy_has_a_violating_fixture_and_says_why_and_how_to_fix_it() -> None:
+    assert {violation.policy for violation in VIOLATIONS} == set(BY_NAME)
+    for policy in POLICIES:
+        assert policy.description.endswith(".")
+        assert policy.remediation_steps
+        assert policy.severity is not None
+        assert policy.enforcement_level is not None
+
+
+def test_a_stack_that_drops_its_store_is_told_what_it_would_lose(without: Callable[..., Recording]) -> None:
+    found = analyze(without("dev", "StatefulSet", "minio"), [BY_NAME["kept-data-stays"]])
+    assert [finding.mandatory for finding in found] == [True]
+    assert "MinIO" in found[0].message
+
+
+def test_a_stack_that_drops_the_registrys_database_is_told_so(without: Callable[..., Recording]) -> None:
+    found = analyze(without("dev", "StatefulSet", "registry-database"), [BY_NAME["kept-data-stays"]])
+    assert "no database of its own" in found[0].message
+
+
+def test_a_service_without_any_network_policy_is_named(without: Callable[..., Recording]) -> None:
+    found = analyze(without("dev", "NetworkPolicy", "inference-clients"), [BY_NAME["services-are-behind-a-network-policy"]])
+    assert {finding.message.partition(":")[0] for finding in found} == {
+        "InferenceService mistral-24b-full",
+        "InferenceService mistral-24b-fp8",
+    }
+
+
+def test_what_is_unknown_in_a_preview_is_neither_judged_nor_hides_the_rest(broken: Callable[..., Recording]) -> None:
+    def unknown_image_and_root_user(props: Any) -> None:
+        container = props["spec"]["template"]["spec"]["containers"][0]
+        container["image"] = _UNKNOWN
+        container["securityContext"]["runAsUser"] = 0
+
+    found = analyze(broken("local", "Deployment", "private-ai-registry", unknown_image_and_root_user))
+    assert [finding.policy for finding in found if finding.mandatory] == ["containers-run-as-non-root"]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_preview_in_which_everything_is_unknown_is_not_judged(recorded: Callable[[str], Recording], stack: str) -> None:
+    def hidden(value: Any, depth: int) -> Any:
+        if depth == 0:
+            return _UNKNOWN
+        if isinstance(value, dict):
+            return {key: hidden(item, depth - 1) if key != "metadata" else item for key, item in value.items()}
+        return _UNKNOWN
+
+    for depth in (1, 2):
+        recording = recorded(stack)
+        resources = tuple(
+            dataclasses.replace(found, props=hidden(dict(found.props), depth))
+            for found in recording.resources
+            if found.token.startswith("kubernetes:")
+        )
+        analyze(dataclasses.replace(recording, resources=resources))
+
+
+def test_a_resource_of_an_unknown_kind_passes(recorded: Callable[[str], Recording]) -> None:
+    strange = Declared(
+        "cloudy:weather/v9:Rainbow", "arc", "urn:pulumi:dev::p::cloudy:weather/v9:Rainbow::arc", {"colors": [1, None, "x"]}
+    )
+    recording = recorded("dev")
+    assert analyze(dataclasses.replace(recording, resources=(strange,))) == []
+
+
+def test_settings_of_a_policy_change_its_limit(recorded: Callable[[str], Recording]) -> None:
+    budget = BY_NAME["stack-within-budget"]
+    assert analyze(recorded("dev"), [budget]) == []
+    (found,) = analyze(recorded("dev"), [budget], {"stack-within-budget": {"maxHourlyUsd": 3}})
+    assert "more than $3.00" in found.message
+
+
+def test_the_budget_is_the_stacks_own_unless_a_policy_setting_says_otherwise(recorded: Callable[[str], Recording]) -> None:
+    recording = recorded("dev")
+    config = {**recording.config, "mistral-on-l4:budget": json.dumps({"maxHourlyUsd": 5})}
+    (found,) = analyze(dataclasses.replace(recording, config=config), [BY_NAME["stack-within-budget"]])
+    assert "more than $5.00" in found.message
+
+
+def test_the_fit_is_recomputed_from_the_manifests_and_not_believed(broken: Callable[..., Recording]) -> None:
+    """The configuration still says what fits; only the manifest asks for a context that the cache cannot hold."""
+
+    def longer(props: Any) -> None:
+        args = props["spec"]["predictor"]["model"]["args"]
+        args[args.index("--max-model-len") + 1] = "262144"
+
+    found = analyze(broken("dev", "InferenceService", "mistral-24b-full", longer), [BY_NAME["services-fit-their-pool"]])
+    assert found
+    assert "mistral-24b-full" in found[0].message or "max" in found[0].message.lower()
+
+
+def test_a_plan_without_configuration_comes_from_the_manifests_alone(recorded: Callable[[str], Recording]) -> None:
+    """`pulumi policy analyze` hands over no configuration."""
+    recording = dataclasses.replace(recorded("dev"), config={})
+    assert [finding for finding in analyze(recording) if finding.mandatory] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WEIGHTS_REVISION", "9527884be6e5616bdd54de542f9ae13384489724"),
+        ("IMAGE", "quay.io/minio/minio:X@sha256:14cea493d9a34af32f524e538b8346cf79f3321eff8e708c1e2960462bd8936e"),
+        ("REGISTRY_URL", "http://private-ai-registry-internal.rhoai-model-registries.svc:8080"),
+        ("--max-num-batched-tokens", "2048"),
+        ("AWS_SECRET_ACCESS_KEY", "$(FROM_ELSEWHERE)"),
+        ("PYTHONPATH", "/opt/app-root/lib/python3.11/site-packages:/usr/lib64/python3.11"),
+        ("JOB_NAME", "register-mistral-24b-full-3f87faed5f"),
+    ],
+)
+def test_what_only_looks_secret_is_let_through(name: str, value: str) -> None:
+    assert secret_in(name, value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        ("POSTGRES_PASSWORD", "postgres"),
+        ("DSN", "postgresql://registry:hunter2@postgres:5432/registry"),
+        ("EXTRA", "AKIAIOSFODNN7EXAMPLE"),
+        ("EXTRA", "c3ab8ff13720e8ad9047dd39466b3c8974e592c2fa383d4a3960714caef0c4f2"),
+        ("EXTRA", "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg8hQ2"),
+    ],
+)
+def test_what_is_secret_is_found_by_name_form_or_entropy(name: str, value: str) -> None:
+    assert secret_in(name, value)
+
+
+def test_ordinary_words_have_less_entropy_than_keys() -> None:
+    assert entropy("mistral-small-24b-instruct-2501") < entropy("Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg8hQ2")
+    assert not looks_random("RedHatAI/Mistral-Small-24B-Instruct-2501-quantized.w4a16")
+
+
+def test_proxies_become_plain_data_with_unknowns_marked() -> None:
+    from pulumi_policy.proxy import unknown_checking_proxy
+
+    props = plain(unknown_checking_proxy({"spec": {"replicas": 2.0, "image": _UNKNOWN, "args": ["--a", _UNKNOWN]}}))
+    assert at(props, "spec", "replicas") == 2
+    assert at(props, "spec", "image") is UNKNOWN
+    assert at(props, "spec", "image", "deeper") is UNKNOWN
+    assert at(props, "spec", "missing") is None
+    assert props["spec"]["args"] == ["--a", UNKNOWN]

@@ -1,0 +1,497 @@
+"""For each policy, a shipped stack with one thing broken. Every entry starts from a recorded preview and says what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Props = Any
+_UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """policy: which must report it; label: the change, in words; says: what the report must name."""
+
+    policy: str
+    label: str
+    stack: str
+    kind: str
+    name: str
+    change: Callable[[Props], None]
+    says: str
+
+
+def pod(props: Props) -> Props:
+    return props["spec"]["template"]["spec"]
+
+
+def container(props: Props) -> Props:
+    return pod(props)["containers"][0]
+
+
+def predictor(props: Props) -> Props:
+    return props["spec"]["predictor"]
+
+
+def model(props: Props) -> Props:
+    return predictor(props)["model"]
+
+
+def set_argument(props: Props, flag: str, value: str) -> None:
+    args = model(props)["args"]
+    if flag in args:
+        args[args.index(flag) + 1] = value
+    else:
+        args += [flag, value]
+
+
+def _tag_list(props: Props) -> None:
+    props["tags"] = {key: value for key, value in props["tags"].items() if key != "expires"}
+
+
+VIOLATIONS = (
+    # serving
+    Violation(
+        "s3-prefixes-end-with-slash",
+        "the service's prefix lost its slash",
+        "local",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: model(props)["storage"].update(path="mistral-24b"),
+        "'mistral-24b'",
+    ),
+    Violation(
+        "s3-prefixes-end-with-slash",
+        "the seed Job's prefix lost its slash",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda props: next(entry for entry in container(props)["env"] if entry["name"] == "WEIGHTS_PREFIX").update(
+            value="mistral-24b-fp8"
+        ),
+        "'mistral-24b-fp8'",
+    ),
+    Violation(
+        "no-quantization-of-quantized-checkpoints",
+        "the seed document's flag",
+        "dev",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: set_argument(props, "--quantization", "fp8"),
+        "--quantization fp8 on a compressed-tensors checkpoint",
+    ),
+    Violation(
+        "services-fit-their-pool",
+        "FP8 on one L4 without offload",
+        "dev",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: set_argument(props, "--cpu-offload-gb", "0"),
+        "does not fit 1x L4",
+    ),
+    Violation(
+        "services-fit-their-pool",
+        "a pool that is not made",
+        "local",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: predictor(props)["nodeSelector"].update({"mistral-on-l4/pool": "l4-8gpu"}),
+        "names pool l4-8gpu",
+    ),
+    Violation(
+        "services-fit-their-pool",
+        "eight GPUs of a node that has four",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: (
+            model(props)["resources"]["requests"].update({"nvidia.com/gpu": "8"}),
+            model(props)["resources"]["limits"].update({"nvidia.com/gpu": "8"}),
+            set_argument(props, "--tensor-parallel-size", "8"),
+        )[0],
+        "which has 4",
+    ),
+    Violation(
+        "services-fit-their-pool",
+        "the model split over more GPUs than the pod gets",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: model(props)["resources"]["limits"].update({"nvidia.com/gpu": "2"}),
+        "splits the model over 4",
+    ),
+    Violation(
+        "services-fit-their-pool",
+        "a pool that shrank to nothing",
+        "dev",
+        "NodeGroup",
+        "pool-l4-4gpu",
+        lambda props: props["scalingConfig"].update(desiredSize=0),
+        "0x g6.12xlarge",
+    ),
+    Violation(
+        "stack-within-budget",
+        "eight nodes of four GPUs",
+        "dev",
+        "NodeGroup",
+        "pool-l4-4gpu",
+        lambda props: props["scalingConfig"].update(desiredSize=8, maxSize=8),
+        "more than $12.00",
+    ),
+    Violation(
+        "kept-data-stays",
+        "the store's data in the pod",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda props: (
+            props["spec"].pop("volumeClaimTemplates"),
+            pod(props).setdefault("volumes", []).append({"name": "data", "emptyDir": {}}),
+        )[1],
+        "emptyDir",
+    ),
+    Violation(
+        "nothing-bills-after-destroy",
+        "volumes that stay",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda props: props["spec"].pop("persistentVolumeClaimRetentionPolicy") and None,
+        "its volumes stay",
+    ),
+    Violation(
+        "nothing-bills-after-destroy",
+        "a StorageClass that retains",
+        "dev",
+        "StorageClass",
+        "gp3",
+        lambda props: props.update(reclaimPolicy="Retain"),
+        "its volumes stay",
+    ),
+    # workloads
+    Violation(
+        "containers-have-requests-and-limits",
+        "no memory limit",
+        "local",
+        "Deployment",
+        "private-ai-registry",
+        lambda props: container(props)["resources"]["limits"].pop("memory") and None,
+        "no limits.memory",
+    ),
+    Violation(
+        "long-running-pods-have-probes",
+        "no startup probe for a model that loads for minutes",
+        "local",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: model(props).pop("startupProbe") and None,
+        "startupProbe",
+    ),
+    Violation(
+        "containers-run-as-non-root",
+        "the store as root",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda props: container(props)["securityContext"].update(runAsUser=0),
+        "runs as user 0",
+    ),
+    Violation(
+        "containers-run-as-non-root",
+        "the engine as root",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: props["spec"]["containers"][0]["securityContext"].update(runAsNonRoot=False),
+        "may run as root",
+    ),
+    Violation(
+        "containers-have-no-privileges",
+        "a privileged Job",
+        "local",
+        "Job",
+        "seed-mistral-24b-",
+        lambda props: container(props)["securityContext"].update(privileged=True),
+        "is privileged",
+    ),
+    Violation(
+        "containers-have-no-privileges",
+        "a folder of the node",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda props: pod(props)["volumes"].append({"name": "node", "hostPath": {"path": "/"}}),
+        "folder of the node",
+    ),
+    Violation(
+        "pods-have-a-seccomp-profile",
+        "an unconfined engine",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: props["spec"]["containers"][0]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+        "without a seccomp profile",
+    ),
+    Violation(
+        "gpu-pods-name-their-pool",
+        "no node selector",
+        "local",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: predictor(props).update(nodeSelector={}),
+        "without naming a pool",
+    ),
+    Violation(
+        "gpu-pods-name-their-pool",
+        "no toleration",
+        "dev",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: predictor(props).update(tolerations=[]),
+        "does not tolerate",
+    ),
+    Violation(
+        "gpu-nodes-are-tainted",
+        "GPU nodes for everybody",
+        "dev",
+        "NodeGroup",
+        "pool-l4-1gpu",
+        lambda props: props.update(taints=[]),
+        "without the taint",
+    ),
+    Violation(
+        "gpu-nodes-are-tainted",
+        "a local GPU node for everybody",
+        "local",
+        "Node",
+        "l4-1gpu",
+        lambda props: props["spec"].update(taints=[]),
+        "without the taint",
+    ),
+    Violation(
+        "gpu-services-can-start",
+        "a rolling update of a GPU pod",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: predictor(props).update(deploymentStrategy={"type": "RollingUpdate"}),
+        "second 4-GPU node",
+    ),
+    Violation(
+        "gpu-services-can-start",
+        "a read-only root filesystem under NVIDIA's hook",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: props["spec"]["containers"][0]["securityContext"].update(readOnlyRootFilesystem=True),
+        "read-only root filesystem",
+    ),
+    Violation(
+        "jobs-have-deadlines-and-stay",
+        "a Job without an end",
+        "local",
+        "Job",
+        "seed-mistral-24b-",
+        lambda props: props["spec"].pop("activeDeadlineSeconds") and None,
+        "no activeDeadlineSeconds",
+    ),
+    Violation(
+        "jobs-have-deadlines-and-stay",
+        "a Job that vanishes",
+        "dev",
+        "Job",
+        "register-mistral-24b-full",
+        lambda props: props["spec"].update(ttlSecondsAfterFinished=60),
+        "vanishes",
+    ),
+    Violation(
+        "rights-are-narrow",
+        "a Job that may do everything",
+        "dev",
+        "Role",
+        "weights-seeder",
+        lambda props: props["rules"][0].update(verbs=["*"]),
+        "allows *",
+    ),
+    Violation(
+        "namespaces-enforce-pod-security",
+        "a namespace that admits anything",
+        "local",
+        "Namespace",
+        "private-ai",
+        lambda props: props["metadata"]["labels"].pop("pod-security.kubernetes.io/enforce") and None,
+        "does not say which pods it admits",
+    ),
+    # images
+    Violation(
+        "images-are-pinned",
+        "a moving tag",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: props["spec"]["containers"][0].update(image="docker.io/vllm/vllm-openai:latest"),
+        "moving tag latest",
+    ),
+    Violation(
+        "images-are-pinned",
+        "a chart of no version",
+        "dev",
+        "Release",
+        "charts-kserve-crd",
+        lambda props: props.update(version=">=0.20"),
+        "not pinned to one version",
+    ),
+    Violation(
+        "images-have-a-digest",
+        "the digest dropped",
+        "local",
+        "StatefulSet",
+        "minio",
+        lambda props: container(props).update(image=container(props)["image"].partition("@")[0]),
+        "quay.io/minio/minio",
+    ),
+    # secrets
+    Violation(
+        "no-secret-in-clear",
+        "the hub's token typed into an environment",
+        "local",
+        "Job",
+        "seed-mistral-24b-",
+        lambda props: container(props)["env"].append({"name": "HF_TOKEN", "value": "hf_" + "aB3dE5fG7h" * 3 + "xY12"}),
+        "a Hugging Face token",
+    ),
+    Violation(
+        "no-secret-in-clear",
+        "the key as an argument",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: set_argument(props, "--api-key", "correct-horse-battery"),
+        "argument after --api-key",
+    ),
+    Violation(
+        "no-secret-in-clear",
+        "a generated key under a harmless name",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda props: container(props)["env"].append({"name": "SALT", "value": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"}),
+        "looks generated",
+    ),
+    Violation(
+        "no-secret-in-clear",
+        "a password in a ConfigMap",
+        "local",
+        "ConfigMap",
+        "minio-setup",
+        lambda props: props["data"].update({"settings.ini": "[store]\nuser = 'weights'\npassword = 'hunter2000'\n"}),
+        "a literal value for password",
+    ),
+    # exposure
+    Violation(
+        "no-public-exposure-without-auth",
+        "a public load balancer",
+        "dev",
+        "Service",
+        "minio",
+        lambda props: props["spec"].update(type="LoadBalancer"),
+        "public address",
+    ),
+    Violation(
+        "no-public-exposure-without-auth",
+        "an exposed service that asks nobody",
+        "dev",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: (
+            model(props).pop("env"),
+            props["metadata"]["labels"].update({"networking.kserve.io/visibility": "exposed"}),
+        )[1],
+        "asks nobody for a token",
+    ),
+    Violation(
+        "services-ask-for-a-token",
+        "no key",
+        "local",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: model(props).pop("env") and None,
+        "asks nobody",
+    ),
+    Violation(
+        "network-policies-name-their-peers",
+        "a fence with its gate open",
+        "dev",
+        "NetworkPolicy",
+        "inference-clients",
+        lambda props: props["spec"]["ingress"][0].pop("from") and None,
+        "admits everybody",
+    ),
+    Violation(
+        "services-are-behind-a-network-policy",
+        "a fence around something else",
+        "dev",
+        "NetworkPolicy",
+        "inference-clients",
+        lambda props: props["spec"]["podSelector"]["matchExpressions"][0].update(values=["mistral-24b-full"]),
+        "mistral-24b-fp8",
+    ),
+    # AWS
+    Violation(
+        "aws-data-is-encrypted",
+        "a plain root disk",
+        "dev",
+        "LaunchTemplate",
+        "pool-l4-1gpu",
+        lambda props: props["blockDeviceMappings"][0]["ebs"].update(encrypted="false"),
+        "not encrypted",
+    ),
+    Violation(
+        "aws-data-is-encrypted",
+        "plain volumes for the weights",
+        "dev",
+        "StorageClass",
+        "gp3-weights",
+        lambda props: props["parameters"].pop("encrypted") and None,
+        "not encrypted",
+    ),
+    Violation(
+        "aws-instances-use-imdsv2",
+        "the old metadata service",
+        "dev",
+        "LaunchTemplate",
+        "pool-l4-4gpu",
+        lambda props: props["metadataOptions"].update(httpTokens="optional"),
+        "without a token",
+    ),
+    Violation(
+        "aws-networks-are-not-open",
+        "an API for the whole internet",
+        "dev",
+        "Cluster",
+        "eks",
+        lambda props: props["vpcConfig"].update(endpointPublicAccess=True, publicAccessCidrs=["0.0.0.0/0"]),
+        "open to 0.0.0.0/0",
+    ),
+    Violation("aws-resources-are-tagged", "a NAT gateway that never expires", "dev", "NatGateway", "", _tag_list, "no tag expires"),
+    Violation(
+        "aws-expiry-is-ahead",
+        "a demo of the year 2099",
+        "dev",
+        "Cluster",
+        "eks",
+        lambda props: props["tags"].update(expires="2099-01-01"),
+        "2099-01-01",
+    ),
+    Violation(
+        "aws-instance-types-are-allowed",
+        "eight H100",
+        "dev",
+        "NodeGroup",
+        "pool-l4-1gpu",
+        lambda props: props.update(instanceTypes=["p5.48xlarge"]),
+        "p5.48xlarge",
+    ),
+)
