@@ -22,6 +22,7 @@ import shapes
 import torch
 
 GIB = 2**30
+ROUNDING_GIB = 0.05  # 2 MiB blocks: at most 1 MiB on average for each of some 300 tensors of a part
 REPEATS = 20
 PROFILE_TOKENS, PROFILE_ROWS = 2048, 256  # vLLM's profile run below 70 GiB cards
 
@@ -261,13 +262,13 @@ def card_prediction(name: str, predicted: dict[str, Any]) -> dict[str, Any] | No
 
 
 def disagreements(result: dict[str, Any]) -> list[str]:
-    """Where memory is not what the planner says: that is exact arithmetic, so hundredths of a GiB count."""
+    """Where memory is not what the planner says. Bytes are exact arithmetic; torch rounds each tensor up to its blocks."""
     problems = []
     for name, case in result["cases"].items():
         expected = case["predicted"]
         if case["loads"] != expected["loads"]:
             problems.append(f"{name}: loads is {case['loads']}, predicted {expected['loads']}")
-        if case["loads"] and abs(case["remainder_gib"] - expected["remainder_gib"]) > 0.02:
+        if case["loads"] and abs(case["remainder_gib"] - expected["remainder_gib"]) > ROUNDING_GIB:
             problems.append(f"{name}: {case['remainder_gib']} GiB left, predicted {expected['remainder_gib']}")
     if not result["with_kv_cache"]["runs"]:
         problems.append("w4a16: no room for the KV cache that the planner grants beside a sampler pass")
