@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pulumi
 
+from mistral_on_l4.planner import StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
+from mistral_on_l4.planner.checkpoint import weights_of
 from mistral_on_l4.planner.request import parse_flags
 from mistral_on_l4.settings import PROJECT, Settings, SettingsError, settings_from
 from policies.pods import GPU, pod_of
@@ -91,6 +93,16 @@ class ServedStack:
         except SettingsError:
             return None
 
+    @cached_property
+    def checkpoint_bytes(self) -> int:
+        """Of every seeded prefix whose checkpoint the catalogue knows."""
+        total = 0
+        for repository in dict(self._seeds()).values():
+            if found := self.catalogue.checkpoint(repository):
+                model = self.catalogue.model(found[0])
+                total += weights_of(model.architecture, model.variants[found[1]].quantization).total_bytes
+        return total
+
     def settings(self) -> Settings:
         """Settings that amount to these manifests. Raises SettingsError where they contradict themselves."""
         known = {pool.name for pool in self.pools}
@@ -151,7 +163,7 @@ class ServedStack:
             parse_flags(args),
             pod.gpus if pod else 0,
             pool if isinstance(pool, str) else None,
-            _gib(at(model, "resources", "requests", "memory")),
+            gibibytes(at(model, "resources", "requests", "memory")),
             _cpus(at(model, "resources", "requests", "cpu")),
             repository,
             *found,
@@ -195,7 +207,7 @@ def _number(text: str) -> float | int | str:
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "": 1}
 
 
-def _gib(quantity: Any) -> float | None:
+def gibibytes(quantity: Any) -> float | None:
     """A Kubernetes memory quantity in GiB, or None if it is none."""
     text = str(quantity)
     number = text.rstrip("KMGTik")
@@ -211,3 +223,16 @@ def _cpus(quantity: Any) -> float | None:
         return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
     except ValueError:
         return None
+
+
+def planned(stack: ServedStack) -> StackPlan | None:
+    """The planner's answer to the manifests, None where they serve nothing. Raises PlanError, SettingsError."""
+    if not stack.services or not stack.pools:
+        return None
+    return _planned(stack.settings().model_dump_json(by_alias=True))
+
+
+@lru_cache(maxsize=8)
+def _planned(settings: str) -> StackPlan:
+    """One plan for all the policies of a run that ask for it."""
+    return plan_stack(Settings.model_validate_json(settings), stack="manifests")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from pulumi_policy import Severity
 
-from mistral_on_l4.planner import PlanError, StackPlan, plan_stack
+from mistral_on_l4.planner import PlanError
 from mistral_on_l4.settings import BudgetSettings, SettingsError
 from policies.pods import pod_of
 from policies.pools import NodePool, pool_of
 from policies.reading import at, items
 from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
-from policies.served import Served, ServedStack
+from policies.served import Served, ServedStack, planned
 
 
 @resource_rule(
@@ -74,7 +73,7 @@ def services_fit_their_pool(stack: Stack) -> Iterator[StackFinding]:
         if inside and (text := _overfull(pool, inside, served_stack)):
             yield f"pool {pool.name}: {text}", pool.urn
     try:
-        plan = _plan(served_stack)
+        plan = planned(served_stack)
     except (PlanError, SettingsError) as error:
         yield f"the manifests cannot be planned: {_one_line(str(error))}", None
         return
@@ -140,7 +139,7 @@ def _overfull(pool: NodePool, inside: list[Served], stack: ServedStack) -> str |
 def stack_within_budget(stack: Stack) -> Iterator[StackFinding]:
     served_stack = ServedStack(stack)
     try:
-        plan = _plan(served_stack)
+        plan = planned(served_stack)
     except (PlanError, SettingsError):
         return  # services-fit-their-pool says so
     if plan is None or plan.usd_per_hour is None:
@@ -174,20 +173,6 @@ def _unplanned_usd(stack: ServedStack) -> float:
     planned = catalogue.system_nodes.count * price(catalogue.system_nodes.instance)
     single = sum(price(str(at(found.props, "instanceType"))) for found in stack.stack.of("Instance") if found.is_aws)
     return unnamed + max(0.0, system - planned) + single
-
-
-def _plan(stack: ServedStack) -> StackPlan | None:
-    if not stack.services or not stack.pools:
-        return None
-    return _planned(stack.settings().model_dump_json(by_alias=True))
-
-
-@lru_cache(maxsize=8)
-def _planned(settings: str) -> StackPlan:
-    """One plan for all the policies of a run that ask for it."""
-    from mistral_on_l4.settings import Settings
-
-    return plan_stack(Settings.model_validate_json(settings), stack="manifests")
 
 
 def _one_line(text: str) -> str:
