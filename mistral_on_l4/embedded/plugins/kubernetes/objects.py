@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE
 from mistral_on_l4.embedded.plugins.values import UNKNOWN, Secret, mark_secrets, reveal
 
 AUTONAMED = "pulumi.com/autonamed"
@@ -21,9 +22,6 @@ WAIT_FOR = "pulumi.com/waitFor"
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
-# What marks a state as ours: the official provider writes no such property, and this one goes on with no state without it.
-MARK = "__standIn"
-MARK_VALUE = "mistral-on-l4"
 MANAGER = "__fieldManager"
 
 # Properties that the server fills in anew for every object, so that nobody can know them beforehand.

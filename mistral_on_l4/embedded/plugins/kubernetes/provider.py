@@ -12,10 +12,11 @@ from mistral_on_l4.embedded.plugins.kubernetes import objects, reading
 from mistral_on_l4.embedded.plugins.kubernetes.configuration import Configuration, client_for
 from mistral_on_l4.embedded.plugins.kubernetes.differences import Difference, compare, delete_before_replace
 from mistral_on_l4.embedded.plugins.kubernetes.field_managers import adopt_fields, explain_conflict
-from mistral_on_l4.embedded.plugins.kubernetes.objects import MANAGER, MARK, MARK_VALUE, Kind
+from mistral_on_l4.embedded.plugins.kubernetes.objects import MANAGER, Kind
 from mistral_on_l4.embedded.plugins.kubernetes.readiness import rule_for
 from mistral_on_l4.embedded.plugins.kubernetes.waiting import NotReady, Reporter, Waiter
 from mistral_on_l4.embedded.plugins.kubernetes.watching import Cluster
+from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE
 from mistral_on_l4.embedded.plugins.values import Secret, has_unknown, redactor, reveal
 from mistral_on_l4.kube import ApiError, KubeClient, Object, UnknownKind, Unreachable
 from mistral_on_l4.live import condition

@@ -17,9 +17,10 @@ from mistral_on_l4.embedded.plugins import serving  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes import configuration, objects  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.configuration import BadConfiguration  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.differences import compare  # noqa: E402
-from mistral_on_l4.embedded.plugins.kubernetes.objects import MARK, MARK_VALUE, Unsupported  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes.objects import Unsupported  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.provider import InitFailed, Provider, Refused  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.waiting import Reporter  # noqa: E402
+from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE  # noqa: E402
 from mistral_on_l4.embedded.plugins.values import Secret, decode, encode, reveal  # noqa: E402
 from mistral_on_l4.kube import ApiError  # noqa: E402
 

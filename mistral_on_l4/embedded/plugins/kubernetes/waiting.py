@@ -16,6 +16,7 @@ from mistral_on_l4.live import pod_problem
 
 # A problem that heals by itself (a node that is just joining) is worth no line of its own until it has lasted this long.
 _LASTING_SECONDS = 5.0
+_LASTING_DELETE_SECONDS = 30.0
 _HOPELESS_SECONDS = 3.0
 _TICK_SECONDS = 1.0
 _LOG_LINES = 5
@@ -44,11 +45,11 @@ class Reporter:
             self._shown = text
             self._status(text)
 
-    def trouble(self, text: str | None) -> None:
-        """Warns of a problem once it has lasted. The same problem in other words (a longer back-off) is no news."""
+    def trouble(self, text: str | None, lasting_seconds: float = _LASTING_SECONDS) -> None:
+        """Warns of a problem once it has lasted that long. The same problem in other words (a longer back-off) is no news."""
         now, topic = time.monotonic(), ":".join((text or "").split(":")[:3])
         self._since = {topic: self._since.get(topic, now)} if text else {}
-        if text and topic not in self._warned and now - self._since[topic] >= _LASTING_SECONDS:
+        if text and topic not in self._warned and now - self._since[topic] >= lasting_seconds:
             self._warned.add(topic)
             self._warning(text)
 
@@ -184,7 +185,7 @@ class Waiter:
                     cached = found
                 held = _held_by(cached)
                 reporter.status(f"Waiting for {what} to be gone: {held}")
-                reporter.trouble(f"{what} is not gone yet: {held}")
+                reporter.trouble(f"{what} is not gone yet: {held}", _LASTING_DELETE_SECONDS)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise NotReady(cached, f"{what} still exists after {seconds:.0f} s: {held}")

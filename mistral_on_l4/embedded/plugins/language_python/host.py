@@ -20,6 +20,7 @@ from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noq
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2  # noqa: E402
 
 from mistral_on_l4.embedded.plugins import serving  # noqa: E402
+from mistral_on_l4.embedded.plugins.stack_files import forget_salts, project_folder  # noqa: E402
 
 RUNNER = Path(__file__).with_name("runner.py")
 # The official host's exit code of a program whose error has been shown already.
@@ -217,6 +218,8 @@ def required_plugins() -> list[tuple[str, str, str]]:
 
 def main(arguments: list[str]) -> None:
     """Serves until the engine interrupts."""
+    if (project := project_folder(Path.cwd())) is not None:
+        forget_salts(project, os.environ.get("PULUMI_BACKEND_URL", ""))
     host = LanguageHost(serving.engine_address(arguments))
     serving.serve(
         lambda server: language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server),
