@@ -1,0 +1,441 @@
+"""The first process of a pod: makes its namespaces, starts and reaps its containers, writes their logs, hands out its sockets.
+
+It runs as `python -I -S` with nothing but the standard library, one per pod, and is kept small. It goes on without the agent, so a
+killed agent finds its pods as they were: it connects to the Unix socket in the pod's folder and asks `hello`.
+
+Requests, one JSON message each (see frames), answered in order on the same connection:
+    hello                                            -> containers and their states
+    start    name, attempt, argv, env, root..., log  -> pid, or error
+    signal   name, number, everyone                  -> {}
+    exec     name, argv, env                         -> exit, output; closing the connection kills it
+    sockets  count                                   -> that many unconnected TCP sockets of the pod's network
+    listen   address, port                           -> a listening socket of the pod's network, or error
+    events                                           -> from now on, states are sent on this connection as they change
+    stop                                             -> the pod ends
+"""
+
+# pathlib would cost every pod a MiB.
+# ruff: noqa: PTH115, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mistral_on_l4.embedded.agent import frames
+from mistral_on_l4.embedded.agent.container_log import LogWriter
+
+# What an exec'd probe may say; kubelet keeps 10 KiB too.
+_MOST_OUTPUT = 10 * 2**10
+
+
+class Container:
+    """A started container: `state` is what the agent is told."""
+
+    def __init__(self, spec: dict[str, Any], pid: int) -> None:
+        self.pid = pid
+        self.mount_namespace = ""
+        self.log = LogWriter(spec["log"])
+        self.pipes: dict[int, str] = {}
+        self.env: dict[str, str] = spec["env"]
+        self.report: Callable[[], None] | None = None
+        self.state: dict[str, Any] = {
+            "name": spec["name"],
+            "attempt": spec["attempt"],
+            "started": time.time(),
+            "finished": None,
+            "code": None,
+            "signal": None,
+        }
+
+
+class Exec:
+    """A command that runs in a container for a probe or a hook."""
+
+    def __init__(self, connection: socket.socket, pid: int, output: int) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.output = output
+        self.text = b""
+
+
+class Init:
+    """The event loop."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._containers: dict[str, Container] = {}
+        self._execs: dict[int, Exec] = {}
+        self._watchers: list[socket.socket] = []
+        wake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+
+        def reap() -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+            self._reap()
+
+        self._on(wake, reap)
+        self._on(listener.fileno(), self._accept)
+
+    def run(self) -> None:
+        while True:
+            for fd, _ in self._epoll.poll():
+                if (handler := self._ready.get(fd)) is not None:
+                    handler()
+
+    def _on(self, fd: int, handler: Callable[[], None]) -> None:
+        self._ready[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _off(self, fd: int) -> None:
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.settimeout(10.0)
+        self._on(connection.fileno(), lambda: self._serve(connection))
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            request, fds = frames.receive(connection)
+            for fd in fds:
+                os.close(fd)
+            self._answer(connection, request)
+        except (frames.Closed, OSError, ValueError):
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._off(connection.fileno())
+        if connection in self._watchers:
+            self._watchers.remove(connection)
+        for running in [each for each in self._execs.values() if each.connection is connection]:
+            self._end_exec(running)
+        connection.close()
+
+    def _answer(self, connection: socket.socket, request: dict[str, Any]) -> None:
+        what = request["op"]
+        if what == "hello":
+            frames.send(connection, {"containers": self._states()})
+        elif what == "events":
+            self._watchers.append(connection)
+            frames.send(connection, {"containers": self._states()})
+        elif what == "start":
+            self._start(connection, request)
+        elif what == "signal":
+            self._signal(request["name"], request["number"], request.get("everyone", False))
+            frames.send(connection, {})
+        elif what == "exec":
+            self._exec(connection, request)
+        elif what == "sockets":
+            sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(request["count"], 32))]
+            frames.send(connection, {}, [each.fileno() for each in sockets])
+            for each in sockets:
+                each.close()
+        elif what == "listen":
+            self._listen(connection, request["address"], request["port"])
+        elif what == "stop":
+            frames.send(connection, {})
+            os._exit(0)  # the kernel ends everything else in this pid namespace
+        else:
+            frames.send(connection, {"error": f"unknown request {what!r}"})
+
+    @staticmethod
+    def _listen(connection: socket.socket, address: str, port: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((address, port))
+                listener.listen(1024)
+            except OSError as error:
+                frames.send(connection, {"error": os.strerror(error.errno or 0)})
+            else:
+                frames.send(connection, {}, [listener.fileno()])
+
+    def _states(self) -> list[dict[str, Any]]:
+        return [container.state for container in self._containers.values()]
+
+    def _tell(self, container: Container) -> None:
+        for watcher in list(self._watchers):
+            try:
+                frames.send(watcher, container.state)
+            except (frames.Closed, OSError):
+                self._drop(watcher)
+
+    # -- containers ----------------------------------------------------------------------------------------------------
+
+    def _start(self, connection: socket.socket, spec: dict[str, Any]) -> None:
+        name = spec["name"]
+        if (old := self._containers.get(name)) is not None and old.state["finished"] is None:
+            frames.send(connection, {"error": f"container {name} still runs"})
+            return
+        pipes = {stream: os.pipe2(os.O_CLOEXEC) for stream in ("stdout", "stderr")}
+        report, report_end = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            from mistral_on_l4.embedded.agent import container_child
+
+            container_child.start(spec, pipes["stdout"][1], pipes["stderr"][1], report_end)
+        for _, end in pipes.values():
+            os.close(end)
+        os.close(report_end)
+        container = Container(spec, pid)
+        self._containers[name] = container
+        for stream, (begin, _) in pipes.items():
+            os.set_blocking(begin, False)
+            container.pipes[begin] = stream
+            self._on(begin, self._copier(container, begin))
+        said = b""
+
+        def reported() -> None:
+            nonlocal said
+            data = os.read(report, 65536)
+            said += data
+            if data:
+                return
+            container.report = None
+            self._off(report)
+            os.close(report)
+            namespace, _, problem = said.decode(errors="replace").partition("\n")
+            container.mount_namespace = namespace
+            answer: dict[str, Any] = {"pid": pid, "state": container.state}
+            if problem:
+                # Never a running container, so its end is not an event either.
+                self._containers.pop(name, None)
+                self._close_pipes(container)
+                answer = {"error": problem}
+            try:
+                frames.send(connection, answer)
+            except (frames.Closed, OSError):
+                self._drop(connection)
+
+        container.report = reported
+        self._on(report, reported)
+
+    def _copier(self, container: Container, fd: int) -> Callable[[], None]:
+        def copy() -> None:
+            self._copy(container, fd)
+
+        return copy
+
+    def _copy(self, container: Container, fd: int) -> bool:
+        """Copies what a container has written to its log; False when there is nothing left for now."""
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._off(fd)
+            os.close(fd)
+            container.pipes.pop(fd)
+            return False
+        container.log.write(container.pipes[fd], data)
+        return True
+
+    def _close_pipes(self, container: Container) -> None:
+        for fd in list(container.pipes):
+            while fd in container.pipes and self._copy(container, fd):
+                pass
+            if fd in container.pipes:
+                self._off(fd)
+                os.close(fd)
+                container.pipes.pop(fd)
+        container.log.finish()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (running := self._execs.get(pid)) is not None:
+                self._finish_exec(running, status)
+                continue
+            for container in list(self._containers.values()):
+                if container.pid == pid and container.state["finished"] is None:
+                    self._ended(container, status)
+
+    def _ended(self, container: Container, status: int) -> None:
+        while container.report is not None:
+            container.report()
+        if self._containers.get(container.state["name"]) is not container:
+            return  # it ended before it had begun: its start was answered with the reason
+        container.state["finished"] = time.time()
+        if os.WIFSIGNALED(status):
+            container.state["signal"] = os.WTERMSIG(status)
+            container.state["code"] = 128 + os.WTERMSIG(status)
+        else:
+            container.state["code"] = os.waitstatus_to_exitcode(status)
+        # As with a real container, whatever its main process started ends with it.
+        self._signal_everyone(container, signal.SIGKILL)
+        self._close_pipes(container)
+        self._tell(container)
+
+    def _signal(self, name: str, number: int, everyone: bool) -> None:
+        container = self._containers.get(name)
+        if container is None or container.state["finished"] is not None:
+            return
+        if everyone:
+            self._signal_everyone(container, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(container.pid, number)
+
+    def _signal_everyone(self, container: Container, number: int) -> None:
+        """All processes in the container's mount namespace: groups and sessions can be left, that cannot."""
+        if not container.mount_namespace:
+            return
+        for _ in range(2):  # the second time for what was being forked during the first
+            for entry in os.listdir("/proc"):
+                if not entry.isdigit() or entry == "1":
+                    continue
+                try:
+                    if os.readlink(f"/proc/{entry}/ns/mnt") == container.mount_namespace:
+                        os.kill(_own_pid(entry), number)
+                except OSError:
+                    continue
+            if number != signal.SIGKILL:
+                return
+
+    # -- commands in a container ---------------------------------------------------------------------------------------
+
+    def _exec(self, connection: socket.socket, request: dict[str, Any]) -> None:
+        container = self._containers.get(request["name"])
+        if container is None or container.state["finished"] is not None:
+            frames.send(connection, {"error": f"container {request['name']} does not run"})
+            return
+        begin, end = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            from mistral_on_l4.embedded.agent import container_child
+
+            container_child.execute(container.pid, request["argv"], container.env, end)
+        os.close(end)
+        os.set_blocking(begin, False)
+        running = Exec(connection, pid, begin)
+        self._execs[pid] = running
+        self._on(begin, lambda: self._collect(running))
+
+    def _collect(self, running: Exec) -> None:
+        try:
+            data = os.read(running.output, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._off(running.output)
+            return
+        running.text = (running.text + data)[:_MOST_OUTPUT]
+
+    def _finish_exec(self, running: Exec, status: int) -> None:
+        del self._execs[running.pid]
+        self._collect(running)
+        self._off(running.output)
+        os.close(running.output)
+        code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+        try:
+            frames.send(running.connection, {"exit": code, "output": running.text.decode(errors="replace")})
+        except (frames.Closed, OSError):
+            self._drop(running.connection)
+
+    @staticmethod
+    def _end_exec(running: Exec) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def _own_pid(entry: str) -> int:
+    """The pid in this namespace; /proc may be the outer one, where a fresh one could not be mounted."""
+    with open(f"/proc/{entry}/status") as lines:
+        for line in lines:
+            if line.startswith("NSpid:"):
+                fields = line.split()[1:]
+                return int(fields[_depth()]) if len(fields) > _depth() else int(entry)
+    return int(entry)
+
+
+def _depth() -> int:
+    """How many pid namespaces lie between what /proc shows and ours: 0 for our own /proc."""
+    with open("/proc/self/status") as lines:
+        for line in lines:
+            if line.startswith("NSpid:"):
+                return len(line.split()) - 2
+    return 0
+
+
+def main() -> None:
+    """`config` comes as JSON on standard input; `pid N`, `ready` or `error TEXT` go to standard output."""
+    from mistral_on_l4.embedded.agent import syscalls
+
+    config = json.loads(sys.stdin.buffer.read())
+    listener = socket.socket(fileno=config["listener"])
+    listener.set_inheritable(False)
+    os.umask(0o022)
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        spaces = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET
+        spaces |= syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+        syscalls.unshare(spaces)
+        syscalls.map_ids(0, 0, uid, gid)
+    except OSError as error:
+        _say(f"error namespaces cannot be made: {error.strerror} (are user namespaces allowed on this machine?)")
+        os._exit(1)
+    pid = os.fork()
+    if pid:
+        _say(f"pid {pid}")
+        os._exit(0)
+    try:
+        os.setsid()
+        _furnish(config)
+        listener.listen(64)
+    except OSError as error:
+        _say(f"error {error.filename2 or error.filename or 'the pod'}: {error.strerror or error}")
+        os._exit(1)
+    _say("ready")
+    log = os.open(config["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.close(null)
+    Init(listener).run()
+
+
+def _furnish(config: dict[str, Any]) -> None:
+    from mistral_on_l4.embedded.agent import syscalls
+
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    with contextlib.suppress(OSError):  # refused where the outer /proc is masked; that one serves then
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.loopback_up(config["pod_ip"])
+    socket.sethostname(config["hostname"])
+    # As container runtimes do: a container's user may listen on any port of its pod.
+    for name, text in (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0")):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(f"/proc/sys/{name}", os.O_WRONLY)
+            os.write(descriptor, text.encode())
+            os.close(descriptor)
+    for volume in config["tmpfs"]:
+        options = "mode=1777" + (f",size={volume['bytes']}" if volume["bytes"] else "")
+        syscalls.mount("tmpfs", volume["path"], "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, options)
+
+
+def _say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")
