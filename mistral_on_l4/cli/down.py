@@ -39,7 +39,10 @@ def down(
             "cluster with everything in it"
         )
     info = _recorded(home)
-    cluster.stop(home)
+    try:
+        cluster.stop(home)
+    except cluster.ClusterError as error:
+        raise Failure(str(error)) from None
     left = leftovers(home, info)
     if purge:
         shutil.rmtree(home.root)

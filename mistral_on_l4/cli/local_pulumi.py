@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,9 +29,12 @@ def local_pulumi(console: Console) -> Iterator[Mapping[str, str]]:
             started = cluster.start(home, report)
         plugins.install(home, started.tools)
         plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
-    except cluster.ClusterError as error:
+    except (cluster.ClusterError, plugins.PluginError) as error:
         raise Failure(str(error)) from None
-    yield plugins.pulumi_environment(home, started)
+    environment = {**os.environ, **plugins.pulumi_environment(home, started)}
+    # An exported passphrase would win over the home's own.
+    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+    yield environment
 
 
 def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

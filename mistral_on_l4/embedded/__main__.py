@@ -20,6 +20,8 @@ def main() -> int:
     except NoCluster as error:
         print(f"{error}: run `make up` first", file=sys.stderr)
         return 1
+    # An exported passphrase would win over the home's own.
+    print("unset PULUMI_CONFIG_PASSPHRASE")
     for name, value in sorted(environment.items()):
         if os.environ.get(name) != value:
             print(f"export {name}={shlex.quote(value)}")
