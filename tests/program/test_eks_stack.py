@@ -74,12 +74,19 @@ def engine_of() -> Callable[..., Any]:
     return lambda **kwargs: Engine(calls=account(**kwargs), outputs=OUTPUTS)
 
 
+# Runs of the program by what went in: a test only looks at what a run recorded, so tests share it.
+_RUNS: dict[str, Any] = {}
+
+
 @pytest.fixture
 def up(run_program: Callable[..., Any], engine_of: Callable[..., Any]) -> Callable[..., Any]:
     """Runs the program of stack dev: up(account={...}, preview=False, **config)."""
 
-    def program(account: Mapping[str, Any] | None = None, preview: bool = False, engine: Any = None, **config: Any) -> Any:
-        return run_program(stack="dev", preview=preview, engine=engine or engine_of(**(account or {})), **config)
+    def program(account: Mapping[str, Any] | None = None, preview: bool = False, **config: Any) -> Any:
+        key = json.dumps([account, preview, config])
+        if key not in _RUNS:
+            _RUNS[key] = run_program(stack="dev", preview=preview, engine=engine_of(**(account or {})), **config)
+        return _RUNS[key]
 
     return program
 
