@@ -274,4 +274,4 @@ def _readable(shard: Path) -> None:
             except (ValueError, KeyError, TypeError, AttributeError):
                 problem = "invalid JSON in header"
     if problem:
-        raise Refused(f"safetensors_rust.SafetensorError: Error while deserializing header: {problem} ({shard.name})")
+        raise Refused(f"SafetensorError: Error while deserializing header: {problem} ({shard.name})")

@@ -102,10 +102,12 @@ def parse_head(head: bytes) -> Request:
         raise BadRequest("400 Bad Request", "Both Content-Length and Transfer-Encoding.")
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise BadRequest("501 Not Implemented", "Only chunked transfer encoding is understood.")
-    url = urlsplit(target)
-    if not url.path.startswith("/") or (not target.startswith("/") and url.scheme not in ("http", "https")):
-        raise BadRequest("400 Bad Request", "Invalid HTTP request received.")
-    return Request(method, unquote(url.path), url.path + (f"?{url.query}" if url.query else ""), version, headers)
+    if not target.startswith("/"):
+        url = urlsplit(target)  # the absolute form, which proxies send
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise BadRequest("400 Bad Request", "Invalid HTTP request received.")
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return Request(method, unquote(target.partition("?")[0]), target, version, headers)
 
 
 class Keys:
