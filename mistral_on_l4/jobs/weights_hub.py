@@ -189,7 +189,7 @@ class Hub:
             url, answer = location.url, None
             if url is None:
                 url, answer = self._resolve(snapshot, file, asked)
-                location.url = url
+                location.url = url if answer.status_code in (200, 206) else None
         if answer is None:
             answer = self._get(url, asked)
         if answer.status_code not in (200, 206):

@@ -22,7 +22,10 @@ from mistral_on_l4.jobs.weights_limits import Failure, Limits
 
 _READ_BYTES = 1024 * 1024
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
-_REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "InvalidToken", "ExpiredToken", "403"})
+# The last but one is versitygw's word for an unknown key.
+_REFUSED = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "InvalidToken", "ExpiredToken", "XAdminUserNotFound", "403"}
+)
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
 
 
@@ -215,6 +218,9 @@ class Store:
                     continue
                 raise self.failure(error, f"write part {number} of {key}") from error
             except BotoCoreError as error:
+                # A server may cut the connection on which an upload's part comes that it no longer knows.
+                if self.parts(key, upload) is None:
+                    raise UploadGone(f"{key}: the store no longer has its upload") from error
                 raise self.failure(error, f"write part {number} of {key}") from error
         raise AssertionError("unreachable")
 

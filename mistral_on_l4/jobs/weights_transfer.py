@@ -24,6 +24,7 @@ from mistral_on_l4.jobs.weights_store import Part, Store, StoredObject, UploadGo
 _FILES_AT_ONCE = 4
 _RESTARTS = 3
 _STOP_SECONDS = 2.0
+_NO_PART = 0
 
 
 @dataclass
@@ -123,8 +124,12 @@ class Transfer:
 
     def run(self, tasks: Iterable[Task]) -> dict[str, SeededFile]:
         """Returns when all are in the bucket and proven, by path. Raises the Failure that stopped it."""
-        self._queue.extend(tasks)
-        self._unfinished = len(self._queue)
+        for task in tasks:
+            self._unfinished += 1
+            if task.waiting:
+                self._queue.append(task)
+            else:  # the kill came between its last part and the completion
+                self._to_send.put((task, _NO_PART, bytearray()))
         readers = [threading.Thread(target=self._guard, args=(self._reader,), daemon=True) for _ in range(self._limits.connections)]
         senders = [threading.Thread(target=self._guard, args=(self._sender,), daemon=True) for _ in range(self._limits.uploads)]
         for thread in (*readers, *senders):
@@ -206,7 +211,9 @@ class Transfer:
                 raise Stopped
             task, number, data = item
             try:
-                if task.dead:
+                if number == _NO_PART:
+                    self._complete(task)
+                elif task.dead:
                     self._release(data)
                 elif task.whole:
                     self._put(task, data)
@@ -227,12 +234,14 @@ class Transfer:
         task.arrived(number, data)
         self._free_hashed(task)
         try:
-            part = self._store.put_part(task.key, task.upload or "", number, data)
-        except UploadGone:
-            self._release(data)
-            raise
-        with self._change:
+            part: Part | None = self._store.put_part(task.key, task.upload or "", number, data)
+        except (UploadGone, Failure):
             if not task.dead:
+                self._release(data)
+                raise
+            part = None
+        with self._change:
+            if not task.dead and part is not None:
                 task.have[number] = part
                 task.kept[number] = data
             complete = not task.dead and len(task.have) == task.count
