@@ -6,13 +6,14 @@ Reads the Kubernetes API only; whoever may read the stack's namespaces gets the 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mistral_on_l4.kube import ApiError, KubeClient, Object
 from mistral_on_l4.manifests.metadata import PREDICTED_TPOT_ANNOTATION, PREDICTED_TTFT_ANNOTATION
 from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
+from mistral_on_l4.settings import Settings
 
 # Waiting reasons of a container that say it will not start by itself.
 _TROUBLE = {
@@ -50,6 +51,12 @@ def services(client: KubeClient, namespace: str) -> list[ServiceState]:
         raise
     pods = client.list("v1", "Pod", namespace, label_selector="serving.kserve.io/inferenceservice")["items"]
     return [_state(item, pods) for item in sorted(found, key=lambda item: str(item["metadata"]["name"]))]
+
+
+def in_stack_order(states: Sequence[ServiceState], settings: Settings) -> list[ServiceState]:
+    """As the configuration lists them, so that the same service stands first everywhere; others after."""
+    order = {service.name: index for index, service in enumerate(settings.services)}
+    return sorted(states, key=lambda state: (order.get(state.name, len(order)), state.name))
 
 
 def _state(item: Object, pods: list[Object]) -> ServiceState:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mistral_on_l4.chat import Answer, ChatError, ask
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
-from mistral_on_l4.live import ServiceState, api_key, services
+from mistral_on_l4.live import ServiceState, api_key, in_stack_order, services
 from mistral_on_l4.reach import Way
 
 QUESTION = "Explain FP8 quantization in one paragraph."
@@ -28,10 +27,10 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="Upper bound of the answer's length.")] = 128,
 ) -> None:
     """Ask the services of a stack a question, side by side."""
-    console = Console()
+    console = terminal.console()
     settings = stack_settings(stack)
     with way_into(settings) as way:
-        found = services(way.client, settings.namespaces.services)
+        found = in_stack_order(services(way.client, settings.namespaces.services), settings)
         if not found:
             raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
         chosen = _chosen(found, service or [])

@@ -6,9 +6,8 @@ import shutil
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import has_resources, local_pulumi, run_pulumi
 from mistral_on_l4.embedded import cluster
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
@@ -22,7 +21,7 @@ def down(
     purge: Annotated[bool, typer.Option("--purge", help="Also forget the cluster's data, certificates and logs.")] = False,
 ) -> None:
     """Destroy the local stack and stop its cluster."""
-    console = Console()
+    console = terminal.console()
     home = LocalHome.default()
     if not home.root.exists():
         console.print(f"nothing to take down: there is no {home.root}")

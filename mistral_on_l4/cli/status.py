@@ -8,13 +8,12 @@ from typing import Any
 
 import requests
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
 from mistral_on_l4.kube import ApiError, KubeClient
-from mistral_on_l4.live import ServiceState, condition, pod_problem, services
+from mistral_on_l4.live import ServiceState, condition, in_stack_order, pod_problem, services
 from mistral_on_l4.manifests.registry import API, service_name
 from mistral_on_l4.reach import Way
 from mistral_on_l4.settings import Settings
@@ -30,13 +29,13 @@ def status(
     """Show services, weights and registry entries of a running stack. Exit code 1 if a service is not ready."""
     settings = stack_settings(stack)
     with way_into(settings) as way:
-        states = services(way.client, settings.namespaces.services)
+        states = in_stack_order(services(way.client, settings.namespaces.services), settings)
         jobs = _jobs(way.client, settings)
         models = _registered_models(way)
     if as_json:
         print(json.dumps({"services": [vars(state) for state in states], "jobs": jobs, "registeredModels": models}, indent=2))
     else:
-        console = Console()
+        console = terminal.console()
         for table in (_services_table(states), _jobs_table(jobs), _models_table(models)):
             console.print(table)
     if not states:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
 from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, local_pulumi, run_pulumi
 from mistral_on_l4.cli.stacks import stack_settings, way_into
-from mistral_on_l4.live import services
+from mistral_on_l4.live import in_stack_order, services
 
 app = typer.Typer()
 
@@ -17,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def up() -> None:
     """Bring the local stack up and ask both services a question."""
-    console = Console()
+    console = terminal.console()
     settings = stack_settings(LOCAL_STACK)
     with local_pulumi(console) as environment:
         console.rule("pulumi up", style="dim", align="left")
@@ -25,7 +24,7 @@ def up() -> None:
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
     with way_into(settings) as way:
-        states = services(way.client, settings.namespaces.services)
+        states = in_stack_order(services(way.client, settings.namespaces.services), settings)
         console.rule("one question to each service", style="dim", align="left")
         answers = ask_all(way, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
     for name, (_, answer) in answers.items():
@@ -33,4 +32,6 @@ def up() -> None:
         console.print(answer.text.strip(), markup=False, highlight=False)
     console.print()
     console.print(answers_table(states, answers, simulated=True))
-    console.print('next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim")
+    console.print(
+        'next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim"
+    )
