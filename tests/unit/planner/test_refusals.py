@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mistral_on_l4.planner import PlanError, ServicePlan
+from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.standalone import Question, plan_checkpoint
+
+Plan = Callable[..., ServicePlan]
+MISTRAL = "mistral-small-24b-instruct-2501"
+
+
+@pytest.mark.parametrize("flags", [["--quantization", "fp8"], ["--quantization=fp8"], ["-q", "fp8"]])
+def test_quantization_fp8_on_compressed_tensors_is_refused_in_vllms_words(plan: Plan, flags: list[str]) -> None:
+    found = plan(variant="fp8", instance="g6e.xlarge", extraArgs=flags)
+    assert not found.loads
+    assert "Quantization method specified in the model config (compressed-tensors) does not match" in found.reason
+    assert found.remedies[0].change == "without --quantization"
+
+
+def test_naming_the_checkpoints_own_method_is_harmless(plan: Plan) -> None:
+    assert plan(variant="w4a16", extraArgs=["--quantization", "compressed-tensors"]).fits
+
+
+def test_online_fp8_needs_the_whole_bf16_model_first_in_the_old_engine(plan: Plan) -> None:
+    online = {"variant": "bf16", "extraArgs": ["--quantization", "fp8"]}
+    assert "before it quantizes" in plan(**online, instance="g6e.xlarge").reason
+    assert plan(**online, instance="g6e.xlarge", engine="vllm-0.33").fits
+    quarter = plan(**online, instance="g6.12xlarge", tensorParallelSize=4)
+    assert quarter.fits
+    assert quarter.memory.weights_gib == pytest.approx(23.21 / 4, abs=0.01)
+
+
+def asked(catalogue: Catalogue, **values: Any) -> ServicePlan:
+    return plan_checkpoint(Question(model=MISTRAL, **values), catalogue).services[0]
+
+
+def test_fp8_below_compute_capability_8_is_refused(catalogue: Catalogue) -> None:
+    found = asked(catalogue, gpu="T4", precision="fp8")
+    assert found.reason == "Quantization scheme is not supported for the current GPU. Min capability: 80. Current capability: 75."
+
+
+def test_fp8_from_8_to_8_8_is_weight_only_and_prefills_slower(catalogue: Catalogue) -> None:
+    ampere = asked(catalogue, gpu="A100-40GB", precision="fp8")
+    ada = asked(catalogue, gpu="L40S", precision="fp8")
+    assert ampere.fits
+    assert any("weight-only" in warning for warning in ampere.warnings)
+    assert not any("weight-only" in warning for warning in ada.warnings)
+    # Per FLOP of the card, since the cards differ: one multiplies in 16 bits, the other in 8.
+    assert ampere.at(10).ttft_ms * 312 > 1.5 * ada.at(10).ttft_ms * 362
+
+
+def test_bfloat16_on_a_t4_is_refused_and_half_is_not(catalogue: Catalogue) -> None:
+    assert (
+        "Bfloat16 is only supported on GPUs with compute capability of at least 8.0" in asked(catalogue, gpu="T4", count=4).reason
+    )
+    assert "Bfloat16" not in asked(catalogue, gpu="T4", count=4, precision="half").reason
+
+
+def test_tensor_parallelism_must_divide_the_heads(catalogue: Catalogue) -> None:
+    assert asked(catalogue, gpu="L4", count=8, tensor_parallel_size=3).reason.startswith(
+        "Total number of attention heads (32) must be divisible by tensor parallel size (3)"
+    )
+
+
+def test_more_gpus_than_kv_heads_must_be_a_multiple_of_them(tmp_path: Any, catalogue: Catalogue) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(
+        '{"architectures": ["X"], "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 12,'
+        ' "num_key_value_heads": 3, "vocab_size": 32000, "max_position_embeddings": 4096}'
+    )
+
+    def reason(gpus: int) -> str:
+        return plan_checkpoint(Question(config=file, gpu="H100", count=gpus), catalogue).services[0].reason
+
+    assert "must divide the KV heads (3)" in reason(4)
+    assert "KV heads" not in reason(3)
+    assert "KV heads" not in reason(6)
+
+
+def test_a_context_beyond_the_models_is_refused(plan: Plan) -> None:
+    found = plan(variant="w4a16", maxModelLen=65536)
+    assert "greater than the derived max_model_len (max_position_embeddings=32768" in found.reason
+    assert any(remedy.change.startswith("maxModelLen") for remedy in found.remedies)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--max-model-len", "4096"], "which maxModelLen sets"),
+        (["--cpu-offload-gb=8"], "which cpuOffload sets"),
+        (["-tp", "2"], "which tensorParallelSize sets"),
+        (["--pipeline-parallel-size", "2"], "cannot compute"),
+        (["--enforce-eager", "false"], "takes none"),
+    ],
+)
+def test_extra_arguments_that_contradict_the_plan_are_refused(plan: Plan, extra: list[str], says: str) -> None:
+    with pytest.raises(PlanError, match=says):
+        plan(variant="w4a16", extraArgs=extra)
+
+
+def test_a_refusal_names_remedies_with_speed_and_price(plan: Plan, stack: Any, make_service: Any) -> None:
+    text = stack(make_service(name="mistral-24b-fp8", variant="fp8")).misfits[0]
+    first, second = text.splitlines()
+    assert first.startswith("mistral-24b-fp8 does not fit 1x L4: 23.21 GiB of weights, 22.03 GiB visible")
+    changes = [part.strip().partition(" (")[0] for part in second.removeprefix("  remedies:").split("|")]
+    assert changes == ["W4A16 on 1x L4", "FP8 on 1x L40S", "FP8 on 2x L4", "cpuOffload"]
+    assert "$0.98/h" in second
+    assert "$1.86/h" in second
+    assert "unmeasured" in second
+
+
+def test_every_remedy_is_one_that_loads_when_it_is_taken(plan: Plan) -> None:
+    changes = {
+        "W4A16 on 1x L4": {"variant": "w4a16"},
+        "FP8 on 1x L40S": {"variant": "fp8", "instance": "g6e.xlarge"},
+        "FP8 on 2x L4": {"variant": "fp8", "instance": "g6.12xlarge", "tensorParallelSize": 2},
+        "cpuOffload": {"variant": "fp8", "cpuOffload": "auto"},
+    }
+    remedies = plan(variant="fp8").remedies
+    assert {remedy.change for remedy in remedies} == set(changes)
+    for remedy in remedies:
+        taken = plan(**changes[remedy.change])
+        assert taken.loads
+        assert taken.at(1).tpot_ms == pytest.approx(remedy.tpot_ms)
