@@ -1,0 +1,1 @@
+"""What a plan costs, against the import of pydantic."""

@@ -1,0 +1,99 @@
+"""`make bench-plan`: what a plan costs, against the import of pydantic, and how it grows with the number of services.
+
+Every figure of the first kind is the median over fresh interpreters, measured inside them, in processor time (wall time beside it),
+so that neither the start of Python nor a busy machine counts. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mistral_on_l4.planner import plan_stack
+from mistral_on_l4.settings import Settings, settings_from
+
+ROOT = Path(__file__).parents[2]
+RUNS = 15
+COUNTS = (125, 250, 500, 1000)
+
+CLOCK = "import json, sys, time\ndef clock(): return time.process_time(), time.perf_counter()\n"
+IMPORT = CLOCK + (
+    "a = clock()\nimport pydantic\nb = clock()\n"
+    "from pydantic import BaseModel\nc = clock()\n"
+    "print(json.dumps({'import_pydantic': [b[i] - a[i] for i in (0, 1)], 'with_basemodel': [c[i] - a[i] for i in (0, 1)]}))\n"
+)
+PLAN = CLOCK + (
+    "from mistral_on_l4.settings import load_stack_file\n"
+    "settings = load_stack_file('dev')\n"
+    "a = clock()\nfrom mistral_on_l4.planner import plan_stack\nb = clock()\n"
+    "plan_stack(settings, stack='dev')\nc = clock()\n"
+    "plan_stack(settings, stack='dev')\nd = clock()\n"
+    "assert 'pulumi' not in sys.modules\n"
+    "pairs = {'import_planner': (a, b), 'first_plan': (b, c), 'next_plan': (c, d)}\n"
+    "print(json.dumps({name: [end[i] - start[i] for i in (0, 1)] for name, (start, end) in pairs.items()}))\n"
+)
+
+
+def main() -> int:
+    measured: dict[str, list[list[float]]] = {}
+    for run in range(RUNS + 1):
+        for program in (IMPORT, PLAN):
+            done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+            if run:  # the first reads files that the others find in memory
+                for name, pair in json.loads(done.stdout).items():
+                    measured.setdefault(name, []).append(pair)
+    cpu = {name: 1e3 * median(pair[0] for pair in pairs) for name, pairs in measured.items()}
+    wall = {name: 1e3 * median(pair[1] for pair in pairs) for name, pairs in measured.items()}
+    print(f"{'':<46}{'processor ms':>14}{'wall ms':>10}")
+    words = {
+        "import_pydantic": "import pydantic",
+        "with_basemodel": "import pydantic, and its BaseModel",
+        "first_plan": "first plan of a process (reads the catalogue)",
+        "next_plan": "every further plan of the dev stack",
+        "import_planner": "import of the planner, settings imported before",
+    }
+    for name, text in words.items():
+        print(f"{text:<46}{cpu[name]:>14.1f}{wall[name]:>10.1f}")
+    seconds = {count: thousand(count) for count in COUNTS}
+    print(f"\n{'services':<46}{'seconds':>14}{'ms each':>10}")
+    for count, took in seconds.items():
+        print(f"{count:<46}{took:>14.3f}{took / count * 1e3:>10.2f}")
+    growth = (seconds[1000] / 1000) / (seconds[250] / 250)
+    result: dict[str, Any] = {
+        "import_pydantic_ms": round(cpu["import_pydantic"], 2),
+        "first_plan_ms": round(cpu["first_plan"], 2),
+        "next_plan_ms": round(cpu["next_plan"], 2),
+        "import_planner_ms": round(cpu["import_planner"], 2),
+        "plan_over_import": round(cpu["first_plan"] / cpu["import_pydantic"], 3),
+        "seconds_for_1000": round(seconds[1000], 3),
+        "cost_per_service_1000_over_250": round(growth, 3),
+        "ok": cpu["first_plan"] < cpu["import_pydantic"] and growth < 1.5,
+    }
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+def thousand(count: int) -> float:
+    """Processor seconds of the fastest of three plans of `count` services that do not fit, each with all its remedies."""
+    settings = _stack(count)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        plan_stack(settings, stack="bench")
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def _stack(count: int) -> Settings:
+    services = [{"name": f"s{i}", "variant": "fp8", "prefix": f"s{i}/", "pool": f"p{i // 64}"} for i in range(count)]
+    pools = [{"name": f"p{i}", "instanceType": "g6.2xlarge", "count": 64} for i in range(-(-count // 64))]
+    return settings_from({"platform": "eks", "services": services, "pools": {"groups": pools}}, "bench")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
