@@ -16,6 +16,8 @@ from policies.rule import Resource, Stack, StackFinding, stack_rule
 from policies.served import ServedStack, gibibytes, planned
 
 _GIB = 2**30
+# An address inside the cluster: http://NAME.NAMESPACE.svc, with or without a port or the cluster's domain.
+_INSIDE = re.compile(r"https?://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\b")
 
 
 @stack_rule(
@@ -41,8 +43,11 @@ def references_exist(stack: Stack) -> Iterator[StackFinding]:
         namespace = resource.meta.get("namespace")
         for kind, name in dict.fromkeys(_references(resource, pod)):
             elsewhere = any(re.fullmatch(str(pattern), f"{kind}/{name}") for pattern in stack.config["elsewhere"])
-            if not elsewhere and (kind, namespace, name) not in known:
-                yield f"{resource.label}: names {kind} {name}, which the stack does not make in {namespace}", resource.urn
+            where = namespace
+            if kind == "Service":
+                name, _, where = name.partition(".")
+            if not elsewhere and (kind, where, name) not in known:
+                yield f"{resource.label}: names {kind} {name}, which the stack does not make in {where}", resource.urn
 
 
 def _declared(stack: Stack) -> Iterator[tuple[str, Any, Any]]:
@@ -77,6 +82,11 @@ def _references(resource: Resource, pod: Pod) -> Iterator[tuple[str, str]]:
                 name = at(entry, "valueFrom", field, "name")
                 if isinstance(name, str) and at(entry, "valueFrom", field, "optional") is not True:
                     yield kind, name
+        for entry in items(container.spec, "env"):
+            address = at(entry, "value")
+            # KServe makes the Services of InferenceServices.
+            if isinstance(address, str) and (found := _INSIDE.match(address)) and not found[1].endswith("-predictor"):
+                yield "Service", f"{found[1]}.{found[2]}"
     if resource.kind == "InferenceService":
         runtime = at(pod.spec, "model", "runtime")
         if isinstance(runtime, str):

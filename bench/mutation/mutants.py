@@ -1,0 +1,467 @@
+"""Ways in which somebody breaks a shipped stack: in its file, or in the program that makes its manifests.
+
+They are mistakes that people make, not inverses of our rules: typing errors, a value from another card, a security context
+dropped while debugging, a key pasted into an argument. `mistral-24b-full` and `-fp8` are the shipped services.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policies.offline import Declared, Recording
+
+PREFIX = "mistral-on-l4:"
+
+
+@dataclass(frozen=True)
+class FileMutant:
+    """A stack file with one thing changed. change: edits the configuration without its namespace, objects decoded."""
+
+    label: str
+    stack: str
+    change: Callable[[dict[str, Any]], None]
+
+    def config(self, shipped: Mapping[str, str]) -> dict[str, str]:
+        values = {key: json.loads(text) if text[:1] in "[{" else text for key, text in shipped.items()}
+        inner = {key.removeprefix(PREFIX): copy.deepcopy(value) for key, value in values.items()}
+        self.change(inner)
+        named = {key if ":" in key else PREFIX + key: value for key, value in inner.items()}
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in named.items()}
+
+
+@dataclass(frozen=True)
+class ManifestMutant:
+    """What a program with one thing changed would declare. change: edits the inputs of one resource; None drops the resource."""
+
+    label: str
+    stack: str
+    kind: str
+    name: str
+    change: Callable[[Any], Any] | None
+
+    def recording(self, shipped: Recording) -> Recording:
+        resources = list(shipped.resources)
+        found = [index for index, resource in enumerate(resources) if self._means(resource)]
+        if not found:
+            raise LookupError(f"{self.label}: stack {self.stack} declares no {self.kind} {self.name}")
+        if self.change is None:
+            del resources[found[0]]
+        else:
+            props = copy.deepcopy(dict(resources[found[0]].props))
+            self.change(props)
+            if props == resources[found[0]].props:
+                raise LookupError(f"{self.label}: changes nothing")
+            resources[found[0]] = dataclasses.replace(resources[found[0]], props=props)
+        return dataclasses.replace(shipped, resources=tuple(resources))
+
+    def _means(self, resource: Declared) -> bool:
+        kind = resource.token.rpartition(":")[2]
+        if kind != self.kind or not resource.token.startswith(("kubernetes:", "aws:")):
+            return False
+        name = (resource.props.get("metadata") or {}).get("name")
+        return (isinstance(name, str) and name.startswith(self.name)) or resource.name.startswith(self.name)
+
+
+def _services(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The shipped services as the file would spell them out."""
+    from mistral_on_l4.settings import DEFAULT_SERVICES
+
+    if "services" not in config:
+        config["services"] = [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_SERVICES]
+    services: list[dict[str, Any]] = config["services"]
+    return services
+
+
+def _pools(config: dict[str, Any]) -> list[dict[str, Any]]:
+    from mistral_on_l4.settings import DEFAULT_POOLS
+
+    groups = config.setdefault("pools", {}).setdefault(
+        "groups", [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_POOLS]
+    )
+    pools: list[dict[str, Any]] = groups
+    return pools
+
+
+def _service(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: _services(config)[index].update(changes)
+
+
+def _pool(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: _pools(config)[index].update(changes)
+
+
+def _set(section: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config[section] = {**config.get(section, {}), **changes}
+
+    return change
+
+
+def _both(*changes: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        for one in changes:
+            one(config)
+
+    return change
+
+
+FULL, FP8, W4A16 = 0, 1, 2
+ONE_GPU, FOUR_GPU = 0, 1
+
+
+def file_mutants() -> Iterator[FileMutant]:
+    def on(stack: str, label: str, change: Callable[[dict[str, Any]], None]) -> FileMutant:
+        return FileMutant(label, stack, change)
+
+    # What does not fit.
+    yield on("dev", "FP8 on one L4 without offload", _service(FP8, cpuOffload="off"))
+    yield on("local", "FP8 on one L4 without offload", _service(FP8, cpuOffload="off"))
+    yield on("dev", "one GiB of offload where five are needed", _service(FP8, cpuOffload=1))
+    yield on("dev", "BF16 on one L4", _service(FULL, pool="l4-1gpu", tensorParallelSize=1))
+    yield on("dev", "BF16 over two GPUs", _service(FULL, tensorParallelSize=2))
+    yield on("dev", "BF16 over eight GPUs of a four-GPU node", _service(FULL, tensorParallelSize=8))
+    yield on("dev", "a context of twice what the model knows", _service(FULL, maxModelLen=65536))
+    yield on("dev", "half of the memory for BF16 on four", _service(FULL, gpuMemoryUtilization=0.5))
+    yield on("dev", "offload on a node with 16 GiB of memory", _pool(ONE_GPU, instanceType="g6.xlarge"))
+    yield on("dev", "offload of more weights than the model has", _service(FP8, cpuOffload=64))
+    yield on(
+        "dev",
+        "four A10G for FP8 without offload",
+        _both(_service(FP8, cpuOffload="off"), _pool(ONE_GPU, instanceType="g5.12xlarge")),
+    )
+    yield on("dev", "the seed document's --quantization fp8", _service(FP8, extraArgs=["--quantization", "fp8"]))
+    yield on("dev", "two services on a pool of one GPU", _service(W4A16, enabled=True))
+    yield on("dev", "a pool of no nodes", _pool(FOUR_GPU, count=0))
+    yield on("dev", "a pool without GPUs", _pool(ONE_GPU, instanceType="m7i.xlarge"))
+    # Typing errors.
+    yield on("dev", "an instance type that is none", _pool(ONE_GPU, instanceType="g6.3xlarge"))
+    yield on("dev", "a model that is not known", _service(FULL, model="mistral-small-24b-instruct-2510"))
+    yield on("dev", "a variant that is none", _service(FP8, variant="fp4"))
+    yield on("dev", "a region that is none", lambda config: config.update({"aws:region": "us-est-1"}))
+    yield on("dev", "a service in a pool that is not declared", _service(FP8, pool="l4-2gpu"))
+    yield on("local", "three GPUs", _service(FULL, tensorParallelSize=3))
+    yield on("local", "a misspelt key", _service(FP8, maxModelLength=4096))
+    yield on("local", "a misspelt section", _set("objectstore", bucket="x"))
+    yield on("local", "utilization above one", _service(FULL, gpuMemoryUtilization=1.5))
+    yield on("local", "a KV cache of int4", _service(FP8, kvCacheDtype="int4"))
+    yield on("local", "a service name in capitals", _service(FULL, name="Mistral-24B"))
+    yield on("local", "a service name that KServe makes too long", _service(FULL, name="mistral-" * 7 + "24b"))
+    yield on("local", "two services of one name", _service(FP8, name="mistral-24b-full"))
+    yield on("dev", "an expiry in words", _set("tags", expires="soon"))
+    yield on("dev", "a date of the thirteenth month", _set("tags", expires="2027-13-01"))
+    yield on("dev", "a volume size without unit", _set("objectStore", volumeSize="200"))
+    yield on("dev", "a bucket in capitals", _set("objectStore", bucket="RHOAI-Artifacts"))
+    # What swallows or overwrites something.
+    yield on("local", "a prefix without its slash", _service(FULL, prefix="mistral-24b"))
+    yield on("local", "two checkpoints under one prefix", _service(FP8, prefix="mistral-24b/"))
+    yield on("local", "a prefix inside another", _service(FP8, prefix="mistral-24b/fp8/"))
+    yield on("local", "one namespace for two parts", _set("namespaces", registry="private-ai"))
+    yield on("dev", "50 GiB for both checkpoints", _set("objectStore", volumeSize="50Gi"))
+    # What lets somebody in.
+    yield on("dev", "an exposed service that asks for nothing", _set("access", auth="none", exposure="internal-load-balancer"))
+    yield on("dev", "the cluster's API for the whole internet", _set("cluster", publicAccessCidrs=["0.0.0.0/0"]))
+    yield on("dev", "a key in the arguments", _service(FULL, extraArgs=["--api-key", "correct-horse-battery"]))
+    yield on("dev", "a secret kept outside the two known keys", _set("apiToken", secure="AAABAA=="))
+    # What costs.
+    yield on("dev", "eight nodes of four GPUs", _pool(FOUR_GPU, count=8))
+    yield on("dev", "a node of eight GPUs for one service", _pool(FOUR_GPU, instanceType="g6.48xlarge"))
+    yield on("dev", "a budget below the stack's price", _set("budget", maxHourlyUsd=3))
+    yield on("dev", "no expiry", lambda config: config["tags"].pop("expires"))
+    yield on("dev", "no owner", lambda config: config["tags"].pop("owner"))
+    # What moves under one's feet.
+    yield on("dev", "the newest engine, whatever it is", _set("images", overrides={"engine": "docker.io/vllm/vllm-openai:latest"}))
+    yield on("local", "an image without tag", _set("images", overrides={"mc": "quay.io/minio/mc"}))
+    # What contradicts itself.
+    yield on("dev", "an external store without address", _set("objectStore", kind="external"))
+    yield on("dev", "an existing cluster without name", _set("cluster", existing=True))
+    yield on("dev", "subnets without their VPC", _set("network", existingSubnetIds=["subnet-0a"]))
+    yield on("dev", "a VPC too small for its subnets", _set("network", cidr="10.42.0.0/24"))
+
+
+def _pod(props: Any) -> Any:
+    return props["spec"]["template"]["spec"]
+
+
+def _container(props: Any) -> Any:
+    return _pod(props)["containers"][0]
+
+
+def _engine(props: Any) -> Any:
+    return props["spec"]["containers"][0]
+
+
+def _predictor(props: Any) -> Any:
+    return props["spec"]["predictor"]
+
+
+def _model(props: Any) -> Any:
+    return _predictor(props)["model"]
+
+
+def _argument(flag: str, value: str | None) -> Callable[[Any], None]:
+    """Sets the value of a flag, or removes it with its value."""
+
+    def change(props: Any) -> None:
+        args = _model(props)["args"]
+        if flag in args:
+            index = args.index(flag)
+            args[index : index + 2] = [] if value is None else [flag, value]
+        elif value is not None:
+            args.extend([flag, value])
+
+    return change
+
+
+def _env(props: Any, name: str) -> Any:
+    return next(entry for entry in _container(props)["env"] if entry["name"] == name)
+
+
+def manifest_mutants() -> Iterator[ManifestMutant]:
+    on = ManifestMutant
+    isvc, full, fp8 = "InferenceService", "mistral-24b-full", "mistral-24b-fp8"
+    runtime = ("ServingRuntime", "vllm-mistral-runtime")
+    # Placement and size of GPU pods.
+    yield on("a GPU pod without node selector", "dev", isvc, full, lambda p: _predictor(p).pop("nodeSelector"))
+    yield on("a GPU pod that tolerates nothing", "local", isvc, fp8, lambda p: _predictor(p).pop("tolerations"))
+    yield on(
+        "a GPU pod in the system pool",
+        "dev",
+        isvc,
+        fp8,
+        lambda p: _predictor(p)["nodeSelector"].update({"mistral-on-l4/pool": "system"}),
+    )
+    yield on(
+        "one GPU for a model split over four",
+        "dev",
+        isvc,
+        full,
+        lambda p: _model(p)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+    )
+    yield on("500 GiB of memory asked of 32", "dev", isvc, fp8, lambda p: _model(p)["resources"]["requests"].update(memory="500Gi"))
+    yield on("200 CPUs", "dev", isvc, full, lambda p: _model(p)["resources"]["requests"].update(cpu="200"))
+    yield on("no memory limit on the engine", "dev", isvc, full, lambda p: _model(p)["resources"]["limits"].pop("memory"))
+    yield on("GPU nodes without taint", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.pop("taints"))
+    yield on(
+        "GPU nodes without their pool's label", "dev", "NodeGroup", "pool-l4-1gpu", lambda p: p["labels"].pop("mistral-on-l4/pool")
+    )
+    yield on(
+        "a local GPU node of another type",
+        "local",
+        "Node",
+        "l4-4gpu",
+        lambda p: p["metadata"]["labels"].update({"node.kubernetes.io/instance-type": "g6.2xlarge"}),
+    )
+    yield on("a pool scaled to nothing", "dev", "NodeGroup", "pool-l4-1gpu", lambda p: p["scalingConfig"].update(desiredSize=0))
+    yield on("a pool dropped", "local", "Node", "l4-1gpu", None)
+    # Arguments.
+    yield on("no offload", "dev", isvc, fp8, _argument("--cpu-offload-gb", None))
+    yield on("a context of 32k with offload for 8k", "dev", isvc, fp8, _argument("--max-model-len", "131072"))
+    yield on("no tensor parallelism", "dev", isvc, full, _argument("--tensor-parallel-size", None))
+    yield on("--quantization fp8", "local", isvc, fp8, _argument("--quantization", "fp8"))
+    yield on("--quantization awq", "dev", isvc, fp8, _argument("--quantization", "awq"))
+    yield on("--api-key in clear", "dev", isvc, full, _argument("--api-key", "hunter2hunter2"))
+    # Weights.
+    yield on("the service's path without slash", "dev", isvc, full, lambda p: _model(p)["storage"].update(path="mistral-24b"))
+    yield on("the service's path misspelt", "dev", isvc, fp8, lambda p: _model(p)["storage"].update(path="mistral-24b-fp-8/"))
+    yield on(
+        "the seed's prefix misspelt",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda p: _env(p, "WEIGHTS_PREFIX").update(value="mistral-24b-f8/"),
+    )
+    yield on(
+        "one seed into another bucket",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda p: _env(p, "WEIGHTS_BUCKET").update(value="rhoai-artefacts"),
+    )
+    yield on(
+        "FP8's prefix filled with BF16",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda p: _env(p, "WEIGHTS_REPOSITORY").update(value="mistralai/Mistral-Small-24B-Instruct-2501"),
+    )
+    yield on("no seed", "local", "Job", "seed-mistral-24b-fp8", None)
+    # Starting and staying up.
+    yield on("no startup probe", "dev", isvc, full, lambda p: _model(p).pop("startupProbe"))
+    yield on(
+        "a startup budget of twenty seconds", "dev", isvc, full, lambda p: _model(p)["startupProbe"].update(failureThreshold=10)
+    )
+    yield on("no readiness probe", "local", "Deployment", "private-ai-registry", lambda p: _container(p).pop("readinessProbe"))
+    yield on("no liveness probe", "dev", "StatefulSet", "minio", lambda p: _container(p).pop("livenessProbe"))
+    yield on(
+        "a rolling update of GPU pods",
+        "dev",
+        isvc,
+        fp8,
+        lambda p: _predictor(p).pop("deploymentStrategy") and _predictor(p).update(deploymentStrategy={"type": "RollingUpdate"}),
+    )
+    yield on(
+        "KServe's autoscaler by CPU",
+        "dev",
+        isvc,
+        full,
+        lambda p: p["metadata"]["annotations"].pop("serving.kserve.io/autoscalerClass"),
+    )
+    yield on(
+        "no /dev/shm", "dev", *runtime, lambda p: p["spec"].update(volumes=[v for v in p["spec"]["volumes"] if v["name"] != "shm"])
+    )
+    yield on(
+        "a read-only root filesystem under the GPU",
+        "dev",
+        *runtime,
+        lambda p: _engine(p)["securityContext"].update(readOnlyRootFilesystem=True),
+    )
+    yield on("a runtime of another name", "local", isvc, full, lambda p: _model(p).update(runtime="vllm-runtime"))
+    yield on(
+        "a Secret of another name",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda p: next(e for e in _container(p)["env"] if "valueFrom" in e)["valueFrom"]["secretKeyRef"].update(name="registry-db"),
+    )
+    yield on(
+        "an account that nobody makes", "local", "Job", "seed-mistral-24b-", lambda p: _pod(p).update(serviceAccountName="seeder")
+    )
+    yield on(
+        "a Service whose selector is misspelt",
+        "dev",
+        "Service",
+        "minio",
+        lambda p: p["spec"]["selector"].update({"app.kubernetes.io/name": "mino"}),
+    )
+    yield on("a Job without deadline", "dev", "Job", "register-mistral-24b-full", lambda p: p["spec"].pop("activeDeadlineSeconds"))
+    yield on("a Job that vanishes", "local", "Job", "minio-setup", lambda p: p["spec"].update(ttlSecondsAfterFinished=300))
+    yield on("no resources", "dev", "Job", "seed-mistral-24b-", lambda p: _container(p).pop("resources"))
+    # Privileges.
+    yield on("the engine as root", "dev", *runtime, lambda p: _engine(p)["securityContext"].update(runAsUser=0))
+    yield on(
+        "no security context at all",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda p: (_container(p).pop("securityContext"), _pod(p).pop("securityContext")),
+    )
+    yield on(
+        "a privileged seed", "local", "Job", "seed-mistral-24b-", lambda p: _container(p)["securityContext"].update(privileged=True)
+    )
+    yield on(
+        "SYS_ADMIN",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda p: _container(p)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
+    )
+    yield on("no seccomp profile", "dev", *runtime, lambda p: _engine(p)["securityContext"].pop("seccompProfile"))
+    yield on("the host's network", "dev", "Deployment", "private-ai-registry", lambda p: _pod(p).update(hostNetwork=True))
+    yield on(
+        "the node's container socket",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda p: _pod(p).setdefault("volumes", []).append({"name": "run", "hostPath": {"path": "/run/containerd"}}),
+    )
+    yield on(
+        "a Role for everything",
+        "dev",
+        "Role",
+        "model-registrar",
+        lambda p: p.update(rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]),
+    )
+    yield on(
+        "a namespace without its guard",
+        "dev",
+        "Namespace",
+        "minio-storage",
+        lambda p: p["metadata"]["labels"].pop("pod-security.kubernetes.io/enforce"),
+    )
+    # Secrets and open doors.
+    yield on(
+        "the hub's token in the environment",
+        "dev",
+        "Job",
+        "seed-mistral-24b-",
+        lambda p: _container(p)["env"].append({"name": "HF_TOKEN", "value": "hf_" + "QwErTyUiOp" * 3 + "AsDf"}),
+    )
+    yield on(
+        "the store's keys in the environment",
+        "local",
+        "Job",
+        "register-mistral-24b-full",
+        lambda p: _env(p, "AWS_SECRET_ACCESS_KEY").update(value="wJalrXUtnFEMIK7MDENGbPxRfiCYzEXAMPLEKEY1", valueFrom=None),
+    )
+    yield on(
+        "the database's address with its password",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda p: _container(p)["env"].append({"name": "DATABASE_URL", "value": "postgresql://registry:s3cret99@db/registry"}),
+    )
+    yield on(
+        "a key in a ConfigMap",
+        "dev",
+        "ConfigMap",
+        "minio-setup",
+        lambda p: p["data"].update(
+            {"mc.json": '{"aliases": {"store": {"accessKey": "admin", "secretKey": "Zk3TqX9vB2mL7wR5nH8d"}}}'}
+        ),
+    )
+    yield on("a public load balancer", "dev", "Service", "private-ai-registry", lambda p: p["spec"].update(type="LoadBalancer"))
+    yield on("a NodePort", "local", "Service", "minio", lambda p: p["spec"].update(type="NodePort"))
+    yield on("no NetworkPolicy for the services", "dev", "NetworkPolicy", "inference-clients", None)
+    yield on(
+        "a NetworkPolicy for everybody",
+        "dev",
+        "NetworkPolicy",
+        "minio",
+        lambda p: p["spec"]["ingress"][0].update({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
+    )
+    # Images.
+    yield on("latest", "local", "StatefulSet", "minio", lambda p: _container(p).update(image="quay.io/minio/minio:latest"))
+    yield on("a digest cut short", "dev", "StatefulSet", "minio", lambda p: _container(p).update(image=_container(p)["image"][:-8]))
+    yield on("any chart from 0.20 on", "dev", "Release", "charts-kserve", lambda p: p.update(version="0.*"))
+    # AWS.
+    yield on("plain disks", "dev", "LaunchTemplate", "pool-l4-4gpu", lambda p: p["blockDeviceMappings"][0]["ebs"].pop("encrypted"))
+    yield on("the old metadata service", "dev", "LaunchTemplate", "pool-l4-1gpu", lambda p: p.pop("metadataOptions"))
+    yield on("instances without tags", "dev", "LaunchTemplate", "pool-l4-1gpu", lambda p: p.pop("tagSpecifications"))
+    yield on(
+        "plain volumes for the weights", "dev", "StorageClass", "gp3-weights", lambda p: p["parameters"].update(encrypted="false")
+    )
+    yield on("volumes that stay", "dev", "StorageClass", "gp3", lambda p: p.update(reclaimPolicy="Retain"))
+    yield on("claims that stay", "local", "StatefulSet", "minio", lambda p: p["spec"].pop("persistentVolumeClaimRetentionPolicy"))
+    yield on("H100 by accident", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.update(instanceTypes=["p5.48xlarge"]))
+    yield on("a gateway without tags", "dev", "NatGateway", "", lambda p: p.pop("tags"))
+    # Data.
+    yield on("the registry's database dropped", "dev", "StatefulSet", "registry-database", None)
+    yield on("the store dropped", "dev", "StatefulSet", "minio", None)
+    # Beyond what any of this looks at: kept so that the score stays honest.
+    yield on(
+        "a probe on a path that does not exist",
+        "dev",
+        isvc,
+        full,
+        lambda p: _model(p)["readinessProbe"]["httpGet"].update(path="/healthz"),
+    )
+    yield on(
+        "the store's address misspelt",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda p: _env(p, "AWS_ENDPOINT_URL").update(value="http://mino.minio-storage.svc:9000"),
+    )
+    yield on(
+        "a served name of its own",
+        "dev",
+        *runtime,
+        lambda p: _engine(p).update(
+            args=[a if "served-model-name" not in a else "--served-model-name=model" for a in _engine(p)["args"]]
+        ),
+    )
