@@ -41,11 +41,11 @@ def references_exist(stack: Stack) -> Iterator[StackFinding]:
         if pod is None:
             continue
         namespace = resource.meta.get("namespace")
-        for kind, name in dict.fromkeys(_references(resource, pod)):
-            elsewhere = any(re.fullmatch(str(pattern), f"{kind}/{name}") for pattern in stack.config["elsewhere"])
-            where = namespace
-            if kind == "Service":
-                name, _, where = name.partition(".")
+        for kind, reference in dict.fromkeys(_references(resource, pod)):
+            elsewhere = any(re.fullmatch(str(pattern), f"{kind}/{reference}") for pattern in stack.config["elsewhere"])
+            # A Service is named with its namespace; everything else lies beside the pod.
+            name, _, other = reference.partition(".") if kind == "Service" else (reference, "", "")
+            where = other or namespace
             if not elsewhere and (kind, where, name) not in known:
                 yield f"{resource.label}: names {kind} {name}, which the stack does not make in {where}", resource.urn
 
