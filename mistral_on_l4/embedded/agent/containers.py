@@ -31,7 +31,8 @@ class Container:
         self.state: dict[str, Any] = {"waiting": {"reason": waiting}}
         self.last: dict[str, Any] = {}
         self.restarts = 0
-        self.launched = False
+        self.launched = False  # ever
+        self.begun = False  # in these namespaces
         self.started = False
         self.ready = False
         self.stopping = False
@@ -73,7 +74,7 @@ class Container:
     def begin(self, started: float, now: float) -> None:
         """It runs since `started` (epoch seconds); `now` is monotonic."""
         self.state = {"running": {"startedAt": timestamp(started)}}
-        self.launched = True
+        self.launched = self.begun = True
         self.stopping = False
         self.why_killed = ""
         declared = probes.declared(self.spec)

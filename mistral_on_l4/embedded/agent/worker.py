@@ -206,6 +206,7 @@ class PodWorker:
     def _adopt(self, states: dict[str, dict[str, Any]]) -> None:
         now = time.monotonic()
         for container in self.containers:
+            container.begun = container.launched
             state = states.get(container.name)
             if state is None or (container.terminated and not self._newer(state, container)):
                 continue
@@ -279,7 +280,7 @@ class PodWorker:
                     if not container.started:
                         return
                 elif not container.succeeded:
-                    if not any(each.launched for each in self.containers if not each.init):
+                    if not any(each.begun for each in self.containers if not each.init):
                         self._keep(container, now)
                         return
             else:
@@ -318,7 +319,7 @@ class PodWorker:
         termination.chmod(0o666)
         self._forget_old_files(container, attempt)
         container.restarts = attempt
-        container.launched = True
+        container.launched = container.begun = True
         container.container_id = self._container_id(container)
         try:
             answer = self.sandbox.call(request)
@@ -363,9 +364,10 @@ class PodWorker:
         now = time.time()
         for container in self.containers:
             if container.running:
-                self._ended(container, 137, 9, now, now, reason, message, back_off=False)
+                self._ended(container, 137, 9, _epoch(container, now), now, reason, message, back_off=False)
         restart = status.phase(self.containers, self._policy) not in ("Succeeded", "Failed")
         for container in self.containers if restart else ():
+            container.begun = False
             if container.init and container.terminated:
                 container.last = {"terminated": container.terminated}
                 container.wait("PodInitializing")
