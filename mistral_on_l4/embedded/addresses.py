@@ -6,6 +6,7 @@ import ipaddress
 import json
 import random
 import socket
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ LOCAL_PORTS = (
     "kubelet",
 )
 PORT_SHIFT = 8000
+RELEASE_SECONDS = 2.0
 
 
 class NoAddress(Exception):
@@ -84,10 +86,11 @@ def first_address(service_cidr: str) -> str:
 def choose_ports(recorded: Mapping[str, int], busy_is_ours: Collection[str], hub_address: str) -> dict[str, int]:
     """A port for each of LOCAL_PORTS and "hub". A recorded one is kept if it is free or a process of ours holds it."""
     chosen: dict[str, int] = {}
+    deadline = time.monotonic() + RELEASE_SECONDS
     for name in (*LOCAL_PORTS, "hub"):
         host = hub_address if name == "hub" else "127.0.0.1"
         port = recorded.get(name)
-        if port is None or port in chosen.values() or (name not in busy_is_ours and not free(host, port)):
+        if port is None or port in chosen.values() or (name not in busy_is_ours and not _free_by(deadline, host, port)):
             port = _some_port(host, {*chosen.values(), *recorded.values()})
         chosen[name] = port
     return chosen
@@ -103,6 +106,15 @@ def free(host: str, port: int) -> bool:
             probe.listen(1)
         except OSError:
             return False
+    return True
+
+
+def _free_by(deadline: float, host: str, port: int) -> bool:
+    """Waits for a port, since a process that was killed gives its sockets back a moment after it is gone from sight."""
+    while not free(host, port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
     return True
 
 

@@ -27,7 +27,8 @@ HUNG_SECONDS = 10.0
 # The agent ends its pods first, each with the grace that its manifest gives it.
 AGENT_GRACE = 60.0
 GRACE = 15.0
-# What the API server stores goes to etcd, and without etcd it hangs for minutes on SIGTERM: then it is not asked twice.
+# Without etcd the API server hangs for minutes on SIGTERM, and without the API server so do the controllers. None of them
+# holds anything that is not in etcd, so then they are not asked twice.
 NO_GRACE = 0.5
 LOG_BYTES = 20 * 2**20
 # Stopped in this order; those of one line at once.
@@ -152,7 +153,11 @@ def _start_all(home: LocalHome, cluster: ClusterInfo, definitions: Path, report:
 
         # The API server waits for etcd itself, and its own start takes far longer.
         beside = ensure("hub")
-        _results(ensure("etcd", "kube-apiserver"))
+        storage, server = ensure("etcd", "kube-apiserver")
+        if storage.exception() is not None:
+            # It would wait for etcd until its own time is over.
+            processes.stop(home, "kube-apiserver", NO_GRACE)
+        _results([storage, server])
         beside += [*ensure("kube-controller-manager", "kube-scheduler", "agent"), pool.submit(kserve_manager)]
         _results(beside)
     if "agent" not in components:
@@ -267,7 +272,7 @@ def _stop_all(home: LocalHome, report: Report) -> None:
 def _grace(home: LocalHome, name: str) -> float:
     if name == "agent":
         return AGENT_GRACE
-    if name == "kube-apiserver" and processes.find(home, "etcd") is None:
+    if name not in ("etcd", "hub") and any(processes.find(home, needed) is None for needed in ("etcd", "kube-apiserver")):
         return NO_GRACE
     return GRACE
 

@@ -41,7 +41,17 @@ def start_time(pid: int) -> int | None:
         return None
     # The name in parentheses may itself hold spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    if fields[0] in "ZX" and not _has_threads(pid):
+        return None
+    return int(fields[19])
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether threads of an ended process are still ending: until the last is gone, its sockets are open."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208  (names are enough)
+    except OSError:
+        return False
 
 
 def start(
@@ -145,6 +155,7 @@ def _gone(running: Running, seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
+    _reap(running.pid)
     return True
 
 

@@ -1,0 +1,49 @@
+"""A whole cluster in a temporary home, started once for all tests that only use it, beside whatever cluster the user runs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from mistral_on_l4.embedded import cluster as embedded
+from mistral_on_l4.embedded import preflight
+from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+from mistral_on_l4.embedded.leftovers import leftovers
+from mistral_on_l4.embedded.progress import PlainReport
+from mistral_on_l4.kube import KubeClient
+
+
+@dataclass(frozen=True)
+class RunningCluster:
+    home: LocalHome
+    info: ClusterInfo
+    client: KubeClient
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """The control plane with KServe, the hub and the node agent. Tests make namespaces of their own in it and stop nothing of it."""
+    if (why_not := preflight.refusal()) is not None:
+        pytest.skip(why_not)
+    home = LocalHome(tmp_path_factory.mktemp("cluster"))
+    try:
+        info = embedded.start(home, PlainReport())
+        yield RunningCluster(home, info, KubeClient.from_kubeconfig(home.kubeconfig))
+    finally:
+        recorded = home.cluster() if home.cluster_file.exists() else None
+        embedded.stop(home)
+        left = [line for line in leftovers(home, recorded) if not line.startswith("folder ")]
+        embedded.stop(home, purge=True)
+    assert left == []
+
+
+@pytest.fixture
+def namespace(cluster: RunningCluster) -> Iterator[str]:
+    """A new namespace, deleted afterwards (its removal is not waited for)."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    cluster.client.delete("v1", "Namespace", name)
