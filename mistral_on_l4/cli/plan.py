@@ -50,6 +50,20 @@ def plan(
         raise Failure("name a stack (-s) or a checkpoint (--model, --config), not both", 2)
     if kv_cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):
         raise Failure(f"--kv-cache-dtype {kv_cache_dtype!r}: write auto or fp8", 2)
+    given = {
+        "--gpu": gpu != "L4",
+        "--count": count != 1,
+        "--instance": instance,
+        "--precision": precision != "auto",
+        "--tp": tp,
+        "--max-model-len": max_model_len,
+        "--max-num-seqs": max_num_seqs,
+        "--kv-cache-dtype": kv_cache_dtype != "auto",
+        "--gpu-memory-utilization": gpu_memory_utilization,
+        "--cpu-offload": cpu_offload != "off",
+    }
+    if not (model or config) and (misplaced := [option for option, value in given.items() if value]):
+        raise Failure(f"{misplaced[0]} is for a checkpoint (--model, --config); a stack says it in Pulumi.{stack or 'dev'}.yaml", 2)
     workload = Workload(_users(users), prompt_tokens, output_tokens)
     try:
         catalogue = load_catalogue()
@@ -85,12 +99,9 @@ def plan(
 def _stack_plan(
     stack: str, region: str | None, engine: str | None, workload: Workload, live_prices: bool, catalogue: Catalogue
 ) -> StackPlan:
-    from mistral_on_l4.settings import SettingsError, load_stack_file
+    from mistral_on_l4.cli.stacks import stack_settings
 
-    try:
-        settings = load_stack_file(stack)
-    except SettingsError as error:
-        raise Failure(str(error), 2) from None
+    settings = stack_settings(stack)
     if region:
         settings = settings.model_copy(update={"region": region})
     catalogue = _priced(catalogue, settings.region, live_prices)

@@ -68,10 +68,12 @@ SPEED: tuple[tuple[str, Callable[[LoadPoint], str]], ...] = (
 def totals(plan: StackPlan, prices: str) -> Iterator[str]:
     """Lines under the services: what the whole stack costs."""
     for line in (*plan.pools, *plan.fixed):
-        yield f"{line.what}: {money(line)}/h"
-    whole = "unknown" if plan.usd_per_hour is None else f"${plan.usd_per_hour:.2f}"
-    fixed = "unknown" if plan.fixed_usd_per_hour is None else f"${plan.fixed_usd_per_hour:.2f}"
-    yield f"in all {whole}/h, {fixed}/h of it without GPU nodes (on demand, {plan.region}, prices {prices})"
+        yield f"{line.what}: {money(line)}" + ("" if line.usd_per_hour is None else "/h")
+    if plan.usd_per_hour is None or plan.fixed_usd_per_hour is None:
+        yield f"in all: unknown, since a price is (on demand, {plan.region}, prices {prices})"
+    else:
+        fixed = f"${plan.fixed_usd_per_hour:.2f}/h of it without GPU nodes"
+        yield f"in all ${plan.usd_per_hour:.2f}/h, {fixed} (on demand, {plan.region}, prices {prices})"
     if plan.up:
         once = "unknown" if plan.usd_per_up is None else f"${plan.usd_per_up:.2f}"
         yield f"each `up` once {once}: " + "; ".join(f"{line.what} {line.count:.0f}: {money(line)}" for line in plan.up)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mistral_on_l4.planner import cost, hosting, rules
@@ -77,7 +77,7 @@ def plan_stack(
         pools=cost.pool_costs(settings, catalogue),
         fixed=cost.fixed_costs(settings, catalogue),
         up=cost.up_costs(settings, catalogue, sizes, image_gb, downloaded),
-        notes=tuple(_notes(settings, catalogue)),
+        notes=(*_notes(settings, catalogue), *_start_note(settings, catalogue, services)),
     )
 
 
@@ -220,6 +220,23 @@ def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -
         read = write = min(volume, burst, network)
     minutes = hosting.seed_minutes(sizes, min(catalogue.rates.hub_mbs, write))
     return {prefix: hosting.Moves(read, minutes[prefix], after) for prefix in sizes}
+
+
+def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[ServicePlan]) -> Iterator[str]:
+    """What `pools.start` costs or saves: GPU nodes that bill while the weights are still on their way."""
+    prices = [line.usd_per_hour for line in cost.pool_costs(settings, catalogue)]
+    if settings.platform == PlatformName.LOCAL or not services or None in prices:
+        return
+    per_hour = sum(price for price in prices if price is not None)
+    seed = max(service.readiness.seed for service in services)
+    before = services[0].readiness.node + services[0].readiness.image_pull
+    if settings.pools.start == "with-seed":
+        yield (
+            f"pools.start with-seed: GPU nodes bill ${per_hour * seed / 60:.2f} while weights are seeded ({seed:.0f} min); "
+            f"after-seed saves that, and is ready {min(seed, before):.0f} min later"
+        )
+    else:
+        yield f"pools.start after-seed: saves ${per_hour * seed / 60:.2f}; with-seed is ready {min(seed, before):.0f} min sooner"
 
 
 def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:

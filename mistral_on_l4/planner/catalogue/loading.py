@@ -42,6 +42,9 @@ def load_catalogue(folder: Path = DATA) -> Catalogue:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CatalogueError(f"catalogue: {where}: {first['msg']}") from None
+    for name, engine in catalogue.engines.items():
+        if engine.cpu_offload_source not in catalogue.sources:
+            raise CatalogueError(f"catalogue: engines.{name}.cpu_offload has no known source")
     if missing := unsourced(catalogue, {name: tables[name].get("sources", {}) for name in FILES if name != "sources"}):
         raise CatalogueError(f"catalogue: {missing[0]} has no known source")
     return catalogue

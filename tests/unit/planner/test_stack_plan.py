@@ -176,13 +176,17 @@ def test_a_checkpoint_that_two_services_share_is_seeded_once(stack: Stack, make_
     assert two.up[0].count == one.up[0].count
 
 
-def test_nodes_after_the_seed_make_it_later_but_bill_less(stack: Stack, make_service: Make) -> None:
-    def minutes(start: str) -> float:
+def test_nodes_after_the_seed_make_it_later_and_the_plan_says_what_that_saves(make_service: Make) -> None:
+    def planned(start: str) -> StackPlan:
         pools = {"start": start, "groups": [{"name": "pool", "instanceType": "g6.2xlarge"}]}
-        settings = settings_from({"platform": "eks", "services": [make_service()], "pools": pools}, "x")
-        return plan_stack(settings, stack="x").services[0].minutes_to_ready
+        return plan_stack(settings_from({"platform": "eks", "services": [make_service()], "pools": pools}, "x"), stack="x")
 
-    assert minutes("after-seed") > minutes("with-seed")
+    together, after = planned("with-seed"), planned("after-seed")
+    seed = together.services[0].readiness.seed
+    assert after.services[0].minutes_to_ready == pytest.approx(together.services[0].minutes_to_ready + seed)
+    saved = f"${0.9776 * seed / 60:.2f}"
+    assert saved in together.notes[-1]
+    assert saved in after.notes[-1]
 
 
 @pytest.mark.parametrize(
