@@ -36,6 +36,7 @@ from mistral_on_l4.jobs.weights_progress import Progress, duration, gigabytes
 from mistral_on_l4.jobs.weights_record import Manifest, Notes, SeededFile, manifest_key, read_manifest, serves_file
 from mistral_on_l4.jobs.weights_store import Store, StoredObject
 from mistral_on_l4.jobs.weights_transfer import Task, Transfer, begin, read_back
+from mistral_on_l4.jobs.weights_verify import verify
 
 TERMINATION_LOG = Path("/dev/termination-log")
 # As long as the Job itself may last: another writer may need all of it.
@@ -271,25 +272,6 @@ class Seeding:
         store.delete(notes.key)
 
 
-def verify(order: Order, store: Store, stop: Stop) -> list[str]:
-    """Reads every object back and compares it with the manifest; what is wrong. Raises Failure."""
-    manifest = read_manifest(store, order.prefix)
-    if manifest is None:
-        return [f"{order.place} has no manifest: it was never finished"]
-    objects = store.objects(order.prefix)
-    problems = manifest.problems(objects)
-    broken = {problem.partition(" ")[0] for problem in problems}
-
-    def check(file: SeededFile) -> str | None:
-        wanted = HubFile(file.path, file.size, file.sha256, None)
-        back = read_back(store, wanted, objects[order.prefix + file.path], stop)
-        return None if isinstance(back, SeededFile) else f"{file.path}: {back.replace('the hub promised', 'the manifest says')}"
-
-    with ThreadPoolExecutor(_LOOKERS) as pool:
-        problems += [found for found in pool.map(check, [file for file in manifest.files if file.path not in broken]) if found]
-    return problems
-
-
 def main(environment: Mapping[str, str] = os.environ) -> int:
     stop = Stop()
     signal.signal(
@@ -302,7 +284,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         if mode == "seed":
             seed(order, store, limits, environment, stop)
         elif mode == "verify":
-            problems = verify(order, store, stop)
+            problems = verify(store, order.prefix, stop)
             for problem in problems:
                 say(problem)
             if problems:

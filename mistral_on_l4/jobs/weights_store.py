@@ -68,8 +68,18 @@ def joined_etag(parts: list[Part]) -> str | None:
 class Store:
     """The bucket. Raises Failure with the cause for whatever the server refuses for good."""
 
-    def __init__(self, bucket: str, limits: Limits, *, endpoint: str | None = None, keys: tuple[str, str] | None = None) -> None:
-        """endpoint, keys (access key, secret key): by default from AWS_ENDPOINT_URL and the usual variables."""
+    def __init__(
+        self,
+        bucket: str,
+        limits: Limits,
+        *,
+        endpoint: str | None = None,
+        keys: tuple[str, str] | None = None,
+        authority: str | None = None,
+    ) -> None:
+        """endpoint, keys (access key, secret key): by default from AWS_ENDPOINT_URL and the usual variables;
+        authority: file with the CA of an https endpoint, else AWS_CA_BUNDLE or the usual ones.
+        """
         self.bucket = bucket
 
         def client(read_seconds: float) -> Any:
@@ -85,7 +95,9 @@ class Store:
                 response_checksum_validation="when_required",
             )
             access, secret = keys or (None, None)
-            return boto3.client("s3", config=config, endpoint_url=endpoint, aws_access_key_id=access, aws_secret_access_key=secret)
+            return boto3.client(
+                "s3", config=config, endpoint_url=endpoint, aws_access_key_id=access, aws_secret_access_key=secret, verify=authority
+            )
 
         try:
             self._client = client(max(limits.stall_seconds, 60.0))
@@ -236,11 +248,12 @@ class Store:
                 Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
             )["ETag"].strip('"')
         except ClientError as error:
+            code = _code(error)
+            if code in {"InvalidPart", "InvalidPartOrder", "InternalError"}:
+                raise UploadGone(f"{key}: the store cannot join its parts ({code})") from error
             # NoSuchUpload may follow a first try whose answer got lost: then the object is there.
-            if _code(error) not in {"NoSuchUpload", "InvalidPart", "InvalidPartOrder"}:
+            if code != "NoSuchUpload":
                 raise self.failure(error, f"complete {key}") from error
-            if _code(error) != "NoSuchUpload":
-                raise UploadGone(f"{key}: the store lost a part ({_code(error)})") from error
         except BotoCoreError as error:
             raise self.failure(error, f"complete {key}") from error
         found = self.head(key)
