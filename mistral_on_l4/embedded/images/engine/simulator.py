@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
 _DEFAULT_TTFT_MS, _DEFAULT_TPOT_MS = 20.0, 5.0
 _START_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_INFORMATION = re.compile(r"I\d{4} ")  # klog's first letter is the severity
 _STOP_SECONDS = 5.0
 # Flags that this stand-in itself acts on. Every other flag of vLLM is checked, and then has nothing here to act on.
 ACTED_ON = {
@@ -124,10 +126,12 @@ class Simulator:
         dumping = False
         for raw in self._process.stdout:
             line = raw.decode(errors="replace").rstrip()
-            # It writes out its whole configuration, eighty lines; ours says what matters.
+            # It writes out its whole configuration, eighty lines, and where it listens; ours says what matters.
             dumping = (dumping or '"Configuration:"' in line) and line != " >"
-            if not dumping and line not in ("", " >"):
-                self._last = line[:300]
+            if dumping or line in ("", " >"):
+                continue
+            self._last = line[:300]
+            if not _INFORMATION.match(line):
                 print(f"(simulator) {line}", file=sys.stderr, flush=True)
 
     def wait_ready(self, stopping: threading.Event) -> None:

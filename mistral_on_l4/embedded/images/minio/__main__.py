@@ -168,7 +168,8 @@ def main() -> int:
 
 def _without_effect(name: str) -> bool:
     known = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_REGION", "MINIO_SITE_REGION")
-    return name.startswith("MINIO_") and name not in known + _HARMLESS
+    # Kubernetes itself sets some of a Service called minio.
+    return name.startswith("MINIO_") and not name.startswith(("MINIO_SERVICE_", "MINIO_PORT")) and name not in known + _HARMLESS
 
 
 if __name__ == "__main__":
