@@ -267,6 +267,11 @@ def _stop_all(home: LocalHome, report: Report) -> None:
                 future.exception()
                 report.end(f"stopping {name}")
         _results(futures.values())
+    if _is_program("mistral_on_l4.embedded.agent"):
+        from mistral_on_l4.embedded.agent import sandbox
+
+        # Pods of an agent that was killed; one that was asked to end has ended them itself.
+        sandbox.end_all(home.pods)
 
 
 def _grace(home: LocalHome, name: str) -> float:

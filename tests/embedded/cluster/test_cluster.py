@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
-from collections.abc import Callable
+import sys
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.home import STORAGE_CLASS, STORAGE_PROVISIONER
+from mistral_on_l4.embedded.home import CAPACITY_ANNOTATION, SIMULATED_LABEL, STORAGE_CLASS, STORAGE_PROVISIONER
 from mistral_on_l4.kube import ApiError, Object
 
 pytestmark = pytest.mark.embedded
@@ -137,3 +140,30 @@ def test_the_api_server_tells_a_stranger_nothing(cluster: Any) -> None:
     said = subprocess.run(kubectl, capture_output=True, text=True, timeout=60, check=False)
     assert said.returncode != 0
     assert "Unauthorized" in said.stderr or "logged in" in said.stderr
+
+
+@pytest.fixture
+def node(cluster: Any) -> Iterator[str]:
+    """A simulated node that only pods which name it get."""
+    name = f"node-{uuid.uuid4().hex[:6]}"
+    capacity = json.dumps({"cpu": "4", "memory": "8Gi", "pods": "10"})
+    meta = {"name": name, "labels": {SIMULATED_LABEL: "true"}, "annotations": {CAPACITY_ANNOTATION: capacity}}
+    taint = {"key": "test", "value": name, "effect": "NoSchedule"}
+    cluster.client.create({"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {"taints": [taint]}})
+    yield name
+    cluster.client.delete("v1", "Node", name)
+
+
+def test_demo_logs_prints_what_a_pod_wrote_and_follows_it_to_its_end(
+    cluster: Any, namespace: str, node: str, eventually: Callable[..., Any]
+) -> None:
+    script = "import time\nfor i in range(3): print('line', i, flush=True); time.sleep(0.3)"
+    container = {"name": "main", "image": "docker.io/kserve/storage-initializer:v0.20.0", "command": ["python", "-c", script]}
+    spec = {"restartPolicy": "Never", "containers": [container], "nodeName": node, "tolerations": [{"operator": "Exists"}]}
+    meta = {"name": "talker", "namespace": namespace}
+    cluster.client.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    eventually(lambda: cluster.client.get("v1", "Pod", "talker", namespace)["status"]["phase"] in ("Running", "Succeeded"), 60)
+    command = [sys.executable, "-m", "mistral_on_l4", "logs", "talk", "-n", namespace, "-f"]
+    env = {**os.environ, "MISTRAL_ON_L4_HOME": str(cluster.home.root)}
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert (said.returncode, said.stdout.splitlines()) == (0, ["line 0", "line 1", "line 2"]), said.stderr

@@ -1,0 +1,116 @@
+"""`demo logs POD`: what a container of the local cluster wrote, by the pod's name, its beginning, or its service's name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
+from mistral_on_l4.kube import ApiError, KubeClient, Object
+
+app = typer.Typer()
+
+
+@app.command()
+def logs(
+    pod: Annotated[str, typer.Argument(help="Name of a pod, its beginning, or the name of a service or job.")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Searched everywhere unless named.")] = None,
+    container: Annotated[str | None, typer.Option("--container", "-c", help="The one that matters now unless named.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
+) -> None:
+    """Print the log of a pod of the local cluster."""
+    home = LocalHome.default()
+    try:
+        cluster = home.cluster()
+        client = KubeClient.from_kubeconfig(home.kubeconfig)
+        found = find_pod(client.list("v1", "Pod", namespace)["items"], pod, namespace)
+    except NoCluster as error:
+        raise Failure(f"{error}: run `make up` first") from None
+    except ApiError as error:
+        raise Failure(f"{error}: is the cluster up? (make up)") from None
+    name, previous = choose_container(found, container)
+    raise typer.Exit(_print(cluster, home, found, name, previous, follow, tail))
+
+
+def find_pod(pods: Sequence[Object], wanted: str, namespace: str | None) -> Object:
+    """The newest pod of that name, else of that service, job or beginning. Raises Failure with the names there are."""
+    where = f"namespace {namespace}" if namespace else "the cluster"
+    for matches in (
+        [pod for pod in pods if pod["metadata"]["name"] == wanted],
+        [pod for pod in pods if wanted in (pod["metadata"].get("labels") or {}).values()],
+        [pod for pod in pods if pod["metadata"]["name"].startswith(wanted)],
+    ):
+        if not matches:
+            continue
+        homes = sorted({pod["metadata"]["namespace"] for pod in matches})
+        if len(homes) > 1:
+            raise Failure(f"{wanted!r} is in several namespaces ({', '.join(homes)}): name one with -n", code=2)
+        return max(matches, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    there = ", ".join(sorted(pod["metadata"]["name"] for pod in pods)) or "none"
+    raise Failure(f"no pod called {wanted!r} in {where}; there are: {there}")
+
+
+def choose_container(pod: Object, wanted: str | None) -> tuple[str, bool]:
+    """(container, whether its previous run is meant): the one that holds the pod up, else the first of the main ones.
+
+    A container that waits to be started again has said why it failed in its previous run. Raises Failure where nothing ran yet.
+    """
+    statuses = _statuses(pod)
+    known = [container["name"] for kind in ("initContainers", "containers") for container in pod["spec"].get(kind) or []]
+    if wanted is not None and wanted not in known:
+        raise Failure(f"pod {pod['metadata']['name']} has no container {wanted!r}; it has {', '.join(known)}", code=2)
+    name = wanted or _in_the_way(pod) or pod["spec"]["containers"][0]["name"]
+    status = statuses.get(name) or {}
+    waiting = (status.get("state") or {}).get("waiting")
+    if waiting is not None or not status:
+        if (status.get("lastState") or {}).get("terminated"):
+            return name, True
+        raise Failure(f"container {name} of pod {pod['metadata']['name']} has not run yet: {_why(pod, waiting or {})}")
+    return name, False
+
+
+def _in_the_way(pod: Object) -> str | None:
+    """The first init container that has not succeeded and has begun."""
+    for status in (pod.get("status") or {}).get("initContainerStatuses") or []:
+        state = status.get("state") or {}
+        if (state.get("terminated") or {}).get("exitCode") == 0:
+            continue
+        return str(status["name"]) if state else None
+    return None
+
+
+def _statuses(pod: Object) -> dict[str, Mapping[str, Any]]:
+    status = pod.get("status") or {}
+    both = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return {found["name"]: found for found in both}
+
+
+def _why(pod: Object, waiting: Mapping[str, Any]) -> str:
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"the pod cannot be placed: {condition.get('message') or condition.get('reason')}"
+    said = ": ".join(part for part in (waiting.get("reason"), waiting.get("message")) if part)
+    return said or "the node agent has not started the pod"
+
+
+def _print(
+    cluster: ClusterInfo, home: LocalHome, pod: Object, container: str, previous: bool, follow: bool, tail: int | None
+) -> int:
+    """Lets kubectl copy the log through the API server to our own output; its exit code."""
+    meta = pod["metadata"]
+    command = [cluster.tools["kubectl"], "logs", meta["name"], "--namespace", meta["namespace"], "--container", container]
+    command += ["--previous"] if previous else []
+    command += ["--follow"] if follow and not previous else []
+    command += [] if tail is None else ["--tail", str(tail)]
+    if previous:
+        typer.echo(f"# container {container} waits to be started again; this is its previous run", err=True)
+    try:
+        return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(home.kubeconfig)}, check=False).returncode
+    except OSError as error:
+        raise Failure(f"{command[0]} cannot be run: {error.strerror}; `make up` builds it") from None
