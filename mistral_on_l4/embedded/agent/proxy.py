@@ -131,6 +131,7 @@ class Proxy:
         """One life of the process."""
         ours, theirs = socket.socketpair()
         with self._log_file.open("ab") as out:
+            self._log_file.chmod(0o600)
             self._process = subprocess.Popen(
                 [*boot_command("proxy_process"), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
