@@ -1,8 +1,8 @@
 """Makes the recordings that the policy tests run on, from the event stream of a real preview.
 
     eval "$(make -s env)"
-    pulumi preview -s local --event-log /tmp/events.jsonl
-    python tests/unit/policies/record.py local /tmp/events.jsonl
+    PULUMI_DEBUG_COMMANDS=true pulumi preview -s local --event-log events.jsonl
+    python tests/unit/policies/record.py local events.jsonl "$PWD/.local"
 
 writes tests/unit/policies/recorded/local.json. Values that Pulumi knows to be secret are already hidden in the stream. Only what
 belongs to the machine that recorded (folders, the fingerprint of a home) is replaced; nothing is written by hand.
@@ -40,13 +40,20 @@ def recording_of(stack: str, events: Path) -> Recording:
             new["type"],
             urn.rpartition("::")[2],
             urn,
-            new.get("inputs") or {},
+            without_secrets(new.get("inputs") or {}),
             new.get("parent") or "",
             provider.rpartition("::")[0],
         )
     document = yaml.safe_load((PROJECT / f"Pulumi.{stack}.yaml").read_text())["config"]
     config = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
     return Recording(stack, tuple(resources.values()), config, f"pulumi preview -s {stack}")
+
+
+def without_secrets(value: Any) -> Any:
+    """The stream holds "[secret]" in an envelope that policies never see: to them a secret is a plain value."""
+    if isinstance(value, dict):
+        return "[secret]" if "ciphertext" in value else {key: without_secrets(item) for key, item in value.items()}
+    return [without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def without_machine(document: dict[str, Any], home: str) -> str:
