@@ -9,6 +9,8 @@ larger of the two is the peak.
 
 from __future__ import annotations
 
+from math import floor
+
 from mistral_on_l4.planner.checkpoint import HALF
 from mistral_on_l4.planner.plan import GIB, MemoryUse
 from mistral_on_l4.planner.request import ServiceRequest
@@ -80,8 +82,10 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
     head = f"{memory.weights_gib:.2f} GiB of weights{' per GPU' if request.gpus > 1 else ''}, {memory.visible_gib:.2f} GiB visible"
     if offload_gib:
         head = f"{loaded:.2f} GiB of weights after offloading {offload_gib:.1f}, {memory.visible_gib:.2f} GiB visible"
-    context = request.engine.context_tp_gib if request.gpus > 1 else request.engine.context_gib
-    free = memory.visible_gib - context
+    engine = request.engine
+    # What NCCL takes before the engine looks was reported with NVLink; over PCIe its buffers are small.
+    linked = request.gpus > 1 and request.gpu.all_reduce_gbs
+    free = memory.visible_gib - (engine.context_tp_gib if linked else engine.context_gib)
     peak = loaded
     if request.online_fp8 and request.engine.online_fp8_peak == "unquantized":
         peak = request.file_weights.per_gpu_bytes(request.gpus) / GIB
@@ -108,10 +112,19 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
             f"{head}: to serve one request of {request.max_model_len} tokens, {needed:.2f} GiB KV cache is needed, which is "
             f"larger than the available {memory.kv_gib:.2f} GiB; at most {kv_tokens(memory)} tokens"
         )
-    if not request.engine.graphs_in_budget and free - memory.budget_gib < memory.graphs_gib:
-        highest = int((free - memory.graphs_gib) / memory.visible_gib * 100) / 100
+    # At its default utilization every engine leaves room for graphs; above, the room is what contexts and NCCL leave of the rest.
+    beside = memory.visible_gib - memory.budget_gib - (engine.context_tp_gib if request.gpus > 1 else engine.context_gib)
+    above_default = request.gpu_memory_utilization > engine.default_gpu_memory_utilization
+    if not engine.graphs_in_budget and above_default and beside < memory.graphs_gib:
+        highest = max(engine.default_gpu_memory_utilization, _floor_hundredth(request, memory.graphs_gib))
         return (
-            f"{head}: utilization {request.gpu_memory_utilization:.2f} leaves {free - memory.budget_gib:.2f} GiB outside it, CUDA "
-            f"graphs take {memory.graphs_gib:.1f}: out of memory while capturing; at most {highest:.2f}, or --enforce-eager"
+            f"{head}: utilization {request.gpu_memory_utilization:.2f} leaves {max(0.0, beside):.2f} GiB beside it, CUDA graphs "
+            f"take {memory.graphs_gib:.1f}: out of memory while capturing; at most {highest:.2f}, or --enforce-eager"
         )
     return None
+
+
+def _floor_hundredth(request: ServiceRequest, graphs_gib: float) -> float:
+    """The highest utilization, in hundredths, that leaves room for contexts and graphs."""
+    context = request.engine.context_tp_gib if request.gpus > 1 else request.engine.context_gib
+    return floor((1 - (context + graphs_gib) / request.gpu.visible_gib) * 100) / 100

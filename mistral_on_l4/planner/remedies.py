@@ -40,6 +40,9 @@ def _candidates(
         without = replace(request, extra_args=_without_quantization(request.extra_args))
         yield "flags", "without --quantization", without
         request = without
+    usual = request.engine.default_gpu_memory_utilization
+    if request.gpu_memory_utilization > usual:
+        yield "utilization", f"gpuMemoryUtilization {usual:.2f}", replace(request, gpu_memory_utilization=usual)
     for length in _shorter(request):
         yield "length", f"maxModelLen {length}", replace(request, max_model_len=length)
     if not request.kv_cache_dtype.startswith("fp8") and request.gpu.compute_capability >= 8.9:

@@ -28,7 +28,6 @@ PRECISIONS = {
     "float16": "fp16",
     "half": "fp16",
     "fp8": "fp8",
-    "w8a8": "fp8",
     "w4a16": "w4a16",
     "int4": "w4a16",
 }
