@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.embedded.plugins.aws.bridge import Bridge, EmbeddedBridge
 from mistral_on_l4.embedded.plugins.aws.faults import Faults
 from mistral_on_l4.embedded.plugins.aws.kinds import KINDS, Kind
@@ -20,9 +21,6 @@ from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE
 from mistral_on_l4.embedded.plugins.values import UNKNOWN, reveal
 
 Values = dict[str, Any]
-
-# Where the account lies, when not in the local home.
-LEDGER_VARIABLE = "MISTRAL_ON_L4_ACCOUNT"
 
 
 class Refused(Exception):

@@ -71,7 +71,8 @@ def _problems(shape: Any, value: Any, path: str) -> Iterator[str]:
         if isinstance(value, bool) or not isinstance(value, _NUMBERS[kind]):
             yield f"{where} must be a number, not {value!r}"
             return
-        yield from _size(shape, value, where, "")
+        number: Any = value
+        yield from _size(shape, number, where, "")
     elif kind == "boolean":
         if not isinstance(value, bool):
             yield f"{where} must be true or false, not {value!r}"

@@ -1,0 +1,78 @@
+"""AWS clients of the commands, and AWS's errors in words. The Pulumi program itself never uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+CONNECT_SECONDS, READ_SECONDS = 5, 20
+
+_ADVICE = {
+    "ExpiredToken": "the session has expired: `aws sso login`, or get new temporary credentials",
+    "ExpiredTokenException": "the session has expired: `aws sso login`, or get new temporary credentials",
+    "RequestExpired": "the session has expired, or this machine's clock is wrong",
+    "InvalidClientTokenId": "AWS does not know these credentials: `aws sts get-caller-identity` shows which are used",
+    "UnrecognizedClientException": "AWS does not know these credentials: `aws sts get-caller-identity` shows which are used",
+    "AuthFailure": "AWS does not accept these credentials in this region: is the region enabled for the account?",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key: `aws configure` sets both",
+    "OptInRequired": "the account has not subscribed to this service: open the AWS console once and finish the sign-up",
+}
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
+
+
+class AwsTrouble(Exception):
+    """AWS did not answer as asked. One line that says what to do."""
+
+
+def session(region: str) -> Any:
+    """Credentials as every AWS tool finds them: environment, profile, SSO, instance."""
+    import boto3
+
+    return boto3.Session(region_name=region)
+
+
+def client(of: Any, service: str, region: str | None = None) -> Any:
+    """A client that tries again when AWS is busy, and gives up on a network that is not there within seconds."""
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"mode": "standard", "total_max_attempts": 6}
+    )
+    return of.client(service, region_name=region, config=config)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Turns botocore's errors into AwsTrouble."""
+    from botocore import exceptions
+
+    try:
+        yield
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
+        raise AwsTrouble(
+            "no AWS credentials: `aws configure sso`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+        ) from None
+    except exceptions.ProfileNotFound as error:
+        raise AwsTrouble(f"{error}: `aws configure list-profiles` lists those there are") from None
+    except (exceptions.TokenRetrievalError, exceptions.SSOError):
+        raise AwsTrouble("the SSO session has expired: `aws sso login`") from None
+    except exceptions.ClientError as error:
+        raise AwsTrouble(_words(error)) from None
+    except exceptions.EndpointConnectionError as error:
+        raise AwsTrouble(f"{error}: is the region spelled right, and does a proxy stand between (HTTPS_PROXY)?") from None
+    except exceptions.BotoCoreError as error:
+        raise AwsTrouble(str(error).splitlines()[0]) from None
+
+
+def _words(error: Any) -> str:
+    code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    operation = error.operation_name
+    if code in _ADVICE:
+        return _ADVICE[code]
+    if code in _DENIED:
+        return f"not allowed to call {operation}: ask for the policy of docs/aws.md ({said.splitlines()[0] if said else code})"
+    if code in _THROTTLED:
+        return f"AWS answers {operation} with {code} after six tries: wait a minute and try again"
+    return f"{operation}: {code}: {said.splitlines()[0] if said else ''}"

@@ -1,0 +1,69 @@
+"""`demo doctor`: an AWS account and the hub, checked before anything is created."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from mistral_on_l4.account import cluster_name
+from mistral_on_l4.aws_session import client, session
+from mistral_on_l4.cli import Failure, terminal
+from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.doctor import Doctor, Finding, counts, today
+from mistral_on_l4.planner import PlanError, plan_stack
+from mistral_on_l4.planner.catalogue import load_catalogue
+from mistral_on_l4.settings import PlatformName
+
+app = typer.Typer()
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@app.command()
+def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--json", help="Machine-readable.")) -> None:
+    """Check an AWS account and the hub before anything is created. Exit code 1 if something would fail."""
+    settings = stack_settings(stack)
+    if settings.platform is not PlatformName.EKS:
+        raise Failure(f"stack {stack} runs on {settings.platform.value}: the doctor looks at AWS accounts")
+    try:
+        plan = plan_stack(settings, stack=stack)
+    except PlanError as error:
+        raise Failure(str(error), code=2) from None
+    account = cache(lambda: session(settings.region))
+    findings = Doctor(
+        stack,
+        cluster_name(settings, stack),
+        settings,
+        plan,
+        load_catalogue(),
+        lambda service: client(account(), service),
+        _hub,
+        today(),
+    ).run()
+    findings += [Finding("fit", "fail", misfit, "see `demo plan`") for misfit in plan.misfits]
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        terminal.console().print(_table(findings))
+    if failed := counts(findings).get("fail"):
+        raise Failure(f"{failed} of {len(findings)} checks failed: stack {stack} would not come up")
+
+
+def _hub(endpoint: str) -> Any:
+    from huggingface_hub import HfApi
+
+    # The token of HF_TOKEN or of `hf auth login`; the stack's own secret needs Pulumi and stays there.
+    return HfApi(endpoint=endpoint)
+
+
+def _table(findings: list[Finding]) -> Any:
+    table = Table("", "check", "found", "what to do", box=None, header_style="bold")
+    for finding in findings:
+        colour = _COLOURS[finding.state]
+        table.add_row(f"[{colour}]{finding.state}[/{colour}]", finding.check, finding.says, finding.fix)
+    return table

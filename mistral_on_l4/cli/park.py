@@ -1,0 +1,96 @@
+"""`demo park`: GPU pools to zero. The store, the registry and the cluster stay, and go on billing; `demo unpark` goes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from mistral_on_l4.account import cluster_name
+from mistral_on_l4.aws_session import AwsTrouble, client, in_words, session
+from mistral_on_l4.cli import Failure, terminal
+from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.manifests.metadata import POOL_LABEL
+from mistral_on_l4.planner import PlanError, plan_stack
+from mistral_on_l4.settings import PlatformName, Settings
+
+app = typer.Typer()
+
+_DEADLINE_SECONDS = 900.0
+
+
+@app.command()
+def park(stack: StackOption = "dev") -> None:
+    """Bring the GPU pools to zero and keep everything else."""
+    resize(stack, parked=True)
+
+
+def resize(stack: str, parked: bool) -> None:
+    """Parks or unparks a stack, and says what bills from now on. Raises Failure."""
+    settings = stack_settings(stack)
+    if settings.platform is not PlatformName.EKS:
+        raise Failure(
+            f"stack {stack} runs on {settings.platform.value}: only GPU pools of an EKS cluster are parked, others are free"
+        )
+    console = terminal.console()
+    try:
+        with in_words():
+            eks = client(session(settings.region), "eks")
+            name = cluster_name(settings, stack)
+            for group, size in resize_pools(eks, name, wanted_sizes(settings, parked)).items():
+                console.print(f"{group}: {size} node{'' if size == 1 else 's'}", highlight=False)
+    except AwsTrouble as error:
+        raise Failure(str(error)) from None
+    console.print(costs(settings, stack, parked), highlight=False)
+
+
+def wanted_sizes(settings: Settings, parked: bool) -> dict[str, int]:
+    """Pool -> nodes."""
+    return {pool.name: 0 if parked else pool.count for pool in settings.pools.groups}
+
+
+def resize_pools(eks: Any, cluster: str, wanted: Mapping[str, int], deadline: float = _DEADLINE_SECONDS) -> dict[str, int]:
+    """Sets the size of every pool's node group and waits until EKS has taken it; answers group -> size.
+
+    A group is known by its pool's label. Raises botocore's ClientError, or Failure if a pool has no group or is busy too long.
+    """
+    groups: dict[str, str] = {}
+    for page in eks.get_paginator("list_nodegroups").paginate(clusterName=cluster):
+        for name in page["nodegroups"]:
+            found = eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
+            pool = (found.get("labels") or {}).get(POOL_LABEL)
+            if pool is not None and pool in wanted and found["status"] != "DELETING":
+                groups[pool] = name
+    if missing := sorted(set(wanted) - set(groups)):
+        raise Failure(f"cluster {cluster} has no node group for pool {', '.join(missing)}: `pulumi up` makes it")
+    for pool, name in groups.items():
+        size = wanted[pool]
+        # The program declares a smallest size of zero, so that a parked pool is no drift of it.
+        scaling = {"minSize": 0, "desiredSize": size, "maxSize": max(size, 1)}
+        eks.update_nodegroup_config(clusterName=cluster, nodegroupName=name, scalingConfig=scaling)
+    until = time.monotonic() + deadline
+    for name in groups.values():
+        while (status := eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]["status"]) != "ACTIVE":
+            if time.monotonic() > until:
+                raise Failure(f"node group {name} is still {status} after {deadline:.0f} s: the console says why")
+            time.sleep(2)
+    return {groups[pool]: wanted[pool] for pool in groups}
+
+
+def costs(settings: Settings, stack: str, parked: bool) -> str:
+    """What bills now, by the hour."""
+    try:
+        plan = plan_stack(settings, stack=stack)
+    except PlanError as error:
+        raise Failure(str(error)) from None
+    fixed, whole = plan.fixed_usd_per_hour, plan.usd_per_hour
+    if fixed is None or whole is None:
+        return f"the catalogue has no prices for {settings.region}: `demo plan -s {stack} --live-prices` asks AWS"
+    if parked:
+        return (
+            f"parked: ${fixed:.2f} an hour for cluster, system nodes and volumes, instead of ${whole:.2f}; "
+            f"`demo unpark -s {stack}` goes on"
+        )
+    return f"unparked: ${whole:.2f} an hour; the services are ready again when image and weights are on the new nodes"

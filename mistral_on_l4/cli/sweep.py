@@ -1,0 +1,62 @@
+"""`demo sweep`: after destroy, the proof that nothing is left in the account that bills or stands in the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from mistral_on_l4.account import cluster_name
+from mistral_on_l4.aws_session import AwsTrouble, client, in_words, session
+from mistral_on_l4.cli import Failure, terminal
+from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.leftovers_aws import Leftover, Sweep
+from mistral_on_l4.planner.catalogue import load_catalogue
+from mistral_on_l4.settings import PlatformName
+
+app = typer.Typer()
+
+
+@app.command()
+def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--json", help="Machine-readable.")) -> None:
+    """Prove after destroy that nothing billable is left. Exit code 1 if anything is, or if it cannot be told."""
+    settings = stack_settings(stack)
+    if settings.platform is not PlatformName.EKS:
+        raise Failure(
+            f"stack {stack} runs on {settings.platform.value}: there is no AWS account to sweep (`demo down` checks for itself)"
+        )
+    try:
+        with in_words():
+            account = session(settings.region)
+            who = client(account, "sts").get_caller_identity()["Account"]
+    except AwsTrouble as error:
+        raise Failure(str(error)) from None
+    found, unseen = Sweep(
+        stack, cluster_name(settings, stack), settings.region, load_catalogue(), cache(lambda service: client(account, service))
+    ).run()
+    if as_json:
+        print(json.dumps({"account": who, "leftovers": [asdict(item) for item in found], "unseen": unseen}, indent=2))
+    elif found:
+        terminal.console().print(_table(found))
+    for problem in unseen:
+        typer.echo(f"not looked at: {problem}", err=True)
+    if found:
+        daily = sum(item.usd_per_day or 0 for item in found)
+        raise Failure(
+            f"{len(found)} leftovers of stack {stack} in account {who}, ${daily:.2f} a day: `pulumi destroy -s {stack}`, or by hand"
+        )
+    if unseen:
+        raise Failure(f"nothing was found, but {len(unseen)} kinds of resources could not be looked at")
+    if not as_json:
+        print(f"nothing of stack {stack} is left in account {who}, {settings.region}")
+
+
+def _table(found: list[Leftover]) -> Any:
+    table = Table("what", "id", "about", "$/day", box=None, header_style="bold")
+    for item in found:
+        table.add_row(item.kind, item.id, item.about, "?" if item.usd_per_day is None else f"{item.usd_per_day:.2f}")
+    return table

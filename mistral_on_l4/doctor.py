@@ -1,0 +1,259 @@
+"""Whether an AWS account and the hub can carry a stack, asked before anything is created. Reads only; every check stands alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from mistral_on_l4.aws_session import AwsTrouble, in_words
+from mistral_on_l4.leftovers_aws import STACK_TAG
+from mistral_on_l4.nodegroup_problems import explain
+from mistral_on_l4.planner import StackPlan
+from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.settings import PROJECT, Settings
+
+State = Literal["ok", "warn", "fail"]
+
+# Quotas of running GPU instances, in vCPUs: G and VT on demand, and on spot.
+QUOTAS = {"ON_DEMAND": "L-DB2E81BA", "SPOT": "L-3819A6DF"}
+# Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
+AMI_DRIVER = 580
+HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. fix: a command or setting, for what is not well."""
+
+    check: str
+    state: State
+    says: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """client: service -> boto3 client; hub: endpoint, token -> client with `model_info` as huggingface_hub's HfApi has it."""
+
+    stack: str
+    cluster: str
+    settings: Settings
+    plan: StackPlan
+    catalogue: Catalogue
+    client: Callable[[str], Any]
+    hub: Callable[[str], Any]
+    today: date
+
+    def run(self) -> list[Finding]:
+        """All findings, in the order of the checks. Checks run beside each other; one that breaks is a finding itself."""
+        checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+            ("account", self._account),
+            ("instance types", self._offerings),
+            *((f"quota {kind}", lambda kind=kind: self._quota(kind)) for kind in self._capacity_types()),
+            ("kubernetes version", self._version),
+            ("cluster", self._cluster),
+            ("access", self._access),
+            ("engine image", self._driver),
+            ("weights", self._weights),
+            ("tags", self._tags),
+        ]
+        with ThreadPoolExecutor(len(checks)) as pool:
+            return [finding for found in pool.map(lambda check: _settled(*check), checks) for finding in found]
+
+    # -- the account ---------------------------------------------------------------------------------------------------
+
+    def _account(self) -> list[Finding]:
+        who = self.client("sts").get_caller_identity()
+        return [Finding("account", "ok", f"{who['Account']} as {who['Arn']}, region {self.settings.region}")]
+
+    def _offerings(self) -> list[Finding]:
+        """Zones by type; EKS needs two with all of them."""
+        wanted = sorted({pool.instance_type for pool in self.settings.pools.groups})
+        filters = [{"Name": "instance-type", "Values": wanted}]
+        pages = self.client("ec2").get_paginator("describe_instance_type_offerings")
+        zones: dict[str, set[str]] = {name: set() for name in wanted}
+        for page in pages.paginate(LocationType="availability-zone", Filters=filters):
+            for offering in page["InstanceTypeOfferings"]:
+                zones[offering["InstanceType"]].add(offering["Location"])
+        common = sorted(set.intersection(*zones.values())) if zones else []
+        says = "; ".join(f"{name} in {', '.join(sorted(found)) or 'no zone'}" for name, found in zones.items())
+        if len(common) >= 2:
+            return [Finding("instance types", "ok", says)]
+        fix = "another region (`pulumi config set aws:region us-east-1`), or other types (mistral-on-l4:pools.groups)"
+        return [Finding("instance types", "fail", f"{says}: EKS needs two zones that offer all of them", fix)]
+
+    def _capacity_types(self) -> list[str]:
+        return sorted({pool.capacity_type for pool in self.settings.pools.groups if pool.count})
+
+    def _quota(self, kind: str) -> list[Finding]:
+        code = QUOTAS[kind]
+        asked = sum(
+            self.catalogue.instances[pool.instance_type].vcpus * pool.count
+            for pool in self.settings.pools.groups
+            if pool.capacity_type == kind
+        )
+        limit = self._quota_value(code)
+        used = self._vcpus_in_use(kind)
+        words = f"{asked} vCPU asked + {used} in use of {limit:.0f} ({code})"
+        name = f"quota {'on demand' if kind == 'ON_DEMAND' else 'spot'}"
+        if asked + used <= limit:
+            return [Finding(name, "ok", words)]
+        fix = (
+            f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value "
+            f"{asked + used} --region {self.settings.region}"
+        )
+        return [Finding(name, "fail", f"{words}: GPU nodes would not start", fix)]
+
+    def _quota_value(self, code: str) -> float:
+        quotas = self.client("service-quotas")
+        try:
+            return float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+        except quotas.exceptions.NoSuchResourceException:
+            # An account that never asked for more has AWS's default.
+            return float(quotas.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+
+    def _vcpus_in_use(self, kind: str) -> int:
+        """vCPUs of running G and VT instances; those of this stack's own cluster are already among those asked."""
+        ec2 = self.client("ec2")
+        filters = [
+            {"Name": "instance-state-name", "Values": ["pending", "running"]},
+            {"Name": "instance-type", "Values": ["g*", "vt*"]},
+        ]
+        running: Counter[str] = Counter()
+        for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
+            for instance in (item for group in page["Reservations"] for item in group["Instances"]):
+                mine = {tag["Key"]: tag["Value"] for tag in instance.get("Tags") or []}.get(STACK_TAG) == self.stack
+                if not mine and (instance.get("InstanceLifecycle") == "spot") == (kind == "SPOT"):
+                    running[instance["InstanceType"]] += 1
+        if not running:
+            return 0
+        described = ec2.describe_instance_types(InstanceTypes=sorted(running))["InstanceTypes"]
+        return sum(found["VCpuInfo"]["DefaultVCpus"] * running[found["InstanceType"]] for found in described)
+
+    def _version(self) -> list[Finding]:
+        version = self.settings.cluster.version
+        found = self.client("eks").describe_cluster_versions(clusterVersions=[version])["clusterVersions"]
+        fix = f"{PROJECT}:cluster.version: one of `aws eks describe-cluster-versions --query clusterVersions[].clusterVersion`"
+        if not found:
+            return [Finding("kubernetes version", "fail", f"EKS has no Kubernetes {version}", fix)]
+        until = found[0].get("endOfStandardSupportDate")
+        status = found[0].get("versionStatus") or found[0].get("status", "")
+        if str(status).upper().replace("-", "_") != "STANDARD_SUPPORT":
+            return [Finding("kubernetes version", "fail", f"{version} is out of standard support ({status})", fix)]
+        days = (until.date() - self.today).days if isinstance(until, datetime) else None
+        if days is not None and days < 30:
+            return [Finding("kubernetes version", "warn", f"{version} leaves standard support in {days} days", fix)]
+        return [
+            Finding("kubernetes version", "ok", f"{version}, standard support until {until.date() if days is not None else '?'}")
+        ]
+
+    def _cluster(self) -> list[Finding]:
+        """Whether the name is free, ours, or the one to adopt; and what is wrong with node groups that are there."""
+        eks = self.client("eks")
+        adopted = self.settings.cluster.existing
+        try:
+            found = eks.describe_cluster(name=self.cluster)["cluster"]
+        except eks.exceptions.ResourceNotFoundException:
+            if adopted:
+                return [Finding("cluster", "fail", f"there is no cluster {self.cluster}", "correct mistral-on-l4:cluster.name")]
+            return [Finding("cluster", "ok", f"the name {self.cluster} is free")]
+        owner = (found.get("tags") or {}).get(STACK_TAG)
+        if not adopted and owner != self.stack:
+            whose = f"stack {owner!r}" if owner else "somebody else"
+            fix = "another name (mistral-on-l4:cluster.name), or adopt it (mistral-on-l4:cluster.existing: true)"
+            return [Finding("cluster", "fail", f"{self.cluster} exists and belongs to {whose}", fix)]
+        findings = [Finding("cluster", "ok", f"{self.cluster} is {found['status']}, Kubernetes {found['version']}")]
+        for name in eks.list_nodegroups(clusterName=self.cluster)["nodegroups"]:
+            group = eks.describe_nodegroup(clusterName=self.cluster, nodegroupName=name)["nodegroup"]
+            for issue in (group.get("health") or {}).get("issues") or []:
+                text = f"{issue['code']}: {issue['message']}"
+                findings.append(Finding(f"node group {name}", "fail", text, explain(text) or "`kubectl describe nodes` says more"))
+        return findings
+
+    # -- without the account -------------------------------------------------------------------------------------------
+
+    def _access(self) -> list[Finding]:
+        if self.settings.cluster.existing or self.settings.cluster.public_access_cidrs:
+            return []
+        says = "the cluster's API will answer inside its VPC only, so `pulumi up` must run there"
+        fix = f"{PROJECT}:cluster.publicAccessCidrs: [YOUR-ADDRESS/32] (`curl https://checkip.amazonaws.com` tells it)"
+        return [Finding("access", "warn", says, fix)]
+
+    def _driver(self) -> list[Finding]:
+        """Whether the engine's image runs on the driver of the node image."""
+        image = self.catalogue.engines[self.catalogue.default_engine].images["eks"]
+        low, high = image.driver
+        wants = f"{low}{f' to {high}' if high else ' or newer'}"
+        words = f"{image.reference} (CUDA {image.cuda}) wants driver {wants}, the nodes have {AMI_DRIVER}"
+        if low <= AMI_DRIVER and (not high or high >= AMI_DRIVER):
+            return [Finding("engine image", "ok", words)]
+        return [Finding("engine image", "fail", words, f"{PROJECT}:images.overrides.engine: an image for driver {AMI_DRIVER}")]
+
+    def _weights(self) -> list[Finding]:
+        """Whether every checkpoint can be fetched from here, and how large it is."""
+        endpoint = self.settings.hub.endpoint or HUB
+        api = self.hub(endpoint)
+        findings = []
+        for service in self.settings.enabled_services:
+            repository = self.plan.service(service.name).checkpoint
+            findings.append(_checkpoint(api, endpoint, repository, service.revision))
+        return list(dict.fromkeys(findings))
+
+    def _tags(self) -> list[Finding]:
+        expires = self.settings.tags.expires
+        if expires is None:
+            return [Finding("tags", "warn", "nothing says until when this stack may bill", f"{PROJECT}:tags.expires: a date")]
+        if date.fromisoformat(expires) < self.today:
+            return [Finding("tags", "fail", f"expires {expires} is over", f"{PROJECT}:tags.expires: a later date")]
+        return [Finding("tags", "ok", f"owner {self.settings.tags.owner}, expires {expires}")]
+
+
+def _checkpoint(api: Any, endpoint: str, repository: str, revision: str) -> Finding:
+    from huggingface_hub import errors
+
+    name = f"weights {repository}"
+    page = f"{endpoint.rstrip('/')}/{repository}"
+    try:
+        found = api.model_info(repository, revision=revision, files_metadata=True)
+    except errors.GatedRepoError:
+        fix = f"accept the licence at {page}, then `pulumi config set --secret hubToken` (and HF_TOKEN for this command)"
+        return Finding(name, "fail", "the model is gated and this token may not read it", fix)
+    except errors.RevisionNotFoundError:
+        return Finding(
+            name, "fail", f"it has no revision {revision!r}", f"correct {PROJECT}:services[].revision; {page}/commits lists them"
+        )
+    except errors.RepositoryNotFoundError:
+        return Finding(
+            name, "fail", "the hub knows no such repository, or not for this token", f"correct {PROJECT}:services[].repository"
+        )
+    except (errors.HfHubHTTPError, OSError) as error:
+        return Finding(
+            name, "fail", f"the hub does not answer: {str(error).splitlines()[0]}", f"{PROJECT}:hub.endpoint, or a proxy"
+        )
+    shards = [
+        file for file in found.siblings or [] if file.rfilename.endswith(".safetensors") and "consolidated" not in file.rfilename
+    ]
+    size = sum(file.size or 0 for file in shards) / 1e9
+    gated = " (gated; this token may read it)" if getattr(found, "gated", False) else ""
+    return Finding(name, "ok", f"{size:.1f} GB in {len(shards)} files at {str(found.sha)[:12]}{gated}")
+
+
+def _settled(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        with in_words():
+            return check()
+    except AwsTrouble as trouble:
+        what, _, fix = str(trouble).partition(": ")
+        return [Finding(name, "fail", what, fix)]
+
+
+def counts(findings: Sequence[Finding]) -> Mapping[State, int]:
+    return Counter(finding.state for finding in findings)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()

@@ -1,0 +1,257 @@
+"""The doctor on recorded answers: botocore's Stubber checks each of them, and each question, against AWS's own model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+from mistral_on_l4.doctor import Doctor, Finding
+from mistral_on_l4.planner import plan_stack
+from mistral_on_l4.planner.catalogue import load_catalogue
+from mistral_on_l4.settings import settings_from
+
+TODAY = date(2026, 11, 25)
+SERVICES = ("sts", "ec2", "service-quotas", "eks")
+SESSION = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", region_name="us-east-1")
+
+
+class Account:
+    """Stubbed clients, made once: loading AWS's models is what costs."""
+
+    def __init__(self) -> None:
+        self.clients = {name: SESSION.client(name) for name in SERVICES}
+        self.stubs = {name: Stubber(found) for name, found in self.clients.items()}
+
+    def answer(self, service: str, operation: str, response: dict[str, Any], asked: dict[str, Any] | None = None) -> None:
+        self.stubs[service].add_response(operation, response, asked)
+
+    def refuse(self, service: str, operation: str, code: str, message: str = "") -> None:
+        self.stubs[service].add_client_error(operation, code, message)
+
+    def __call__(self, service: str) -> Any:
+        return self.clients[service]
+
+
+@pytest.fixture
+def account() -> Any:
+    found = Account()
+    for stub in found.stubs.values():
+        stub.activate()
+    return found
+
+
+def doctor(account: Account, hub: Callable[[str], Any] = lambda _: None, **config: Any) -> Doctor:
+    values: dict[str, Any] = {"platform": "eks", "tags": {"owner": "us", "expires": "2027-01-31"}, **config}
+    settings = settings_from(values, "test")
+    catalogue = load_catalogue()
+    return Doctor("dev", "mistral-on-l4-dev", settings, plan_stack(settings, stack="dev"), catalogue, account, hub, TODAY)
+
+
+def offerings(*pairs: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "InstanceTypeOfferings": [
+            {"InstanceType": name, "LocationType": "availability-zone", "Location": zone} for name, zone in pairs
+        ]
+    }
+
+
+def quota(value: float) -> dict[str, Any]:
+    return {"Quota": {"ServiceCode": "ec2", "QuotaCode": "L-DB2E81BA", "Value": value}}
+
+
+def test_a_quota_of_zero_is_named_with_the_command_that_asks_for_more(account: Account) -> None:
+    account.answer("service-quotas", "get_service_quota", quota(0), {"ServiceCode": "ec2", "QuotaCode": "L-DB2E81BA"})
+    account.answer("ec2", "describe_instances", {"Reservations": []}, {"Filters": ANY})
+    (finding,) = doctor(account)._quota("ON_DEMAND")
+    assert finding.state == "fail"
+    assert "56 vCPU asked + 0 in use of 0 (L-DB2E81BA)" in finding.says
+    assert "--quota-code L-DB2E81BA --desired-value 56 --region us-east-1" in finding.fix
+
+
+def test_what_runs_already_counts_and_what_is_ours_does_not_count_twice(account: Account) -> None:
+    def instance(name: str, kind: str, **more: Any) -> dict[str, Any]:
+        return {"InstanceId": name, "InstanceType": kind, **more}
+
+    account.answer("service-quotas", "get_service_quota", quota(64))
+    reservations = [
+        {
+            "Instances": [
+                instance("i-1", "g5.xlarge"),
+                instance("i-2", "g5.xlarge", InstanceLifecycle="spot"),
+                instance("i-3", "g6.12xlarge", Tags=[{"Key": "mistral-on-l4:stack", "Value": "dev"}]),
+            ]
+        }
+    ]
+    account.answer("ec2", "describe_instances", {"Reservations": reservations})
+    types = {"InstanceTypes": [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}}]}
+    account.answer("ec2", "describe_instance_types", types, {"InstanceTypes": ["g5.xlarge"]})
+    (finding,) = doctor(account)._quota("ON_DEMAND")
+    assert (finding.state, finding.says) == ("ok", "56 vCPU asked + 4 in use of 64 (L-DB2E81BA)")
+
+
+def test_an_account_that_never_asked_has_the_default_quota(account: Account) -> None:
+    account.refuse("service-quotas", "get_service_quota", "NoSuchResourceException")
+    account.answer("service-quotas", "get_aws_default_service_quota", quota(0))
+    account.answer("ec2", "describe_instances", {"Reservations": []})
+    assert doctor(account)._quota("ON_DEMAND")[0].state == "fail"
+
+
+def test_spot_pools_are_asked_for_in_the_spot_quota(account: Account) -> None:
+    groups = [
+        {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "capacityType": "SPOT"},
+        {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
+    ]
+    found = doctor(account, pools={"groups": groups})
+    assert found._capacity_types() == ["ON_DEMAND", "SPOT"]
+    account.answer("service-quotas", "get_service_quota", quota(8), {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF"})
+    account.answer("ec2", "describe_instances", {"Reservations": []})
+    assert found._quota("SPOT") == [Finding("quota spot", "ok", "8 vCPU asked + 0 in use of 8 (L-3819A6DF)")]
+
+
+def test_a_type_that_only_one_zone_offers_is_named_with_its_zones(account: Account) -> None:
+    pairs = [("g6.2xlarge", "us-east-1a"), ("g6.2xlarge", "us-east-1b"), ("g6.12xlarge", "us-east-1b")]
+    account.answer("ec2", "describe_instance_type_offerings", offerings(*pairs))
+    (finding,) = doctor(account)._offerings()
+    assert finding.state == "fail"
+    assert "g6.12xlarge in us-east-1b" in finding.says
+    assert "aws:region" in finding.fix
+
+
+def test_two_zones_with_every_type_are_enough(account: Account) -> None:
+    pairs = [(name, zone) for name in ("g6.2xlarge", "g6.12xlarge") for zone in ("us-east-1a", "us-east-1b")]
+    account.answer("ec2", "describe_instance_type_offerings", offerings(*pairs))
+    assert doctor(account)._offerings()[0].state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "fix"),
+    [
+        ("ExpiredToken", "the session has expired", "aws sso login"),
+        ("InvalidClientTokenId", "AWS does not know these credentials", "aws sts get-caller-identity"),
+        ("Throttling", "AWS answers GetCallerIdentity with Throttling after six tries", "wait a minute"),
+        ("AccessDenied", "not allowed to call GetCallerIdentity", "docs/aws.md"),
+    ],
+)
+def test_an_account_that_does_not_answer_is_one_finding_and_hides_no_other(
+    account: Account, code: str, says: str, fix: str
+) -> None:
+    account.refuse("sts", "get_caller_identity", code, "some text of AWS")
+    for service, operation in (("ec2", "describe_instance_type_offerings"), ("service-quotas", "get_service_quota")):
+        account.refuse(service, operation, code)
+    account.refuse("eks", "describe_cluster_versions", code)
+    account.refuse("eks", "describe_cluster", code)
+    findings = doctor(account, hub=lambda _: Hub()).run()
+    first = findings[0]
+    assert (first.check, first.state) == ("account", "fail")
+    assert says in first.says
+    assert fix in f"{first.says} {first.fix}"
+    assert [found.state for found in findings if found.check.startswith("weights")] == ["ok", "ok"]
+
+
+def test_no_credentials_at_all_name_the_ways_to_get_some(account: Account) -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    class Nobody:
+        def get_caller_identity(self) -> None:
+            raise NoCredentialsError
+
+    account.clients["sts"] = Nobody()  # type: ignore[assignment]
+    for service, operation in (("ec2", "describe_instance_type_offerings"), ("service-quotas", "get_service_quota")):
+        account.refuse(service, operation, "AuthFailure")
+    account.refuse("eks", "describe_cluster_versions", "AuthFailure")
+    account.refuse("eks", "describe_cluster", "AuthFailure")
+    finding = doctor(account, hub=lambda _: Hub()).run()[0]
+    assert (finding.state, finding.says) == ("fail", "no AWS credentials")
+    assert "aws configure sso" in finding.fix
+
+
+def version(status: str, until: datetime) -> dict[str, Any]:
+    return {"clusterVersions": [{"clusterVersion": "1.36", "versionStatus": status, "endOfStandardSupportDate": until}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "says"),
+    [
+        (version("STANDARD_SUPPORT", datetime(2027, 8, 2, tzinfo=UTC)), "ok", "until 2027-08-02"),
+        (version("STANDARD_SUPPORT", datetime(2026, 12, 2, tzinfo=UTC)), "warn", "in 7 days"),
+        (version("EXTENDED_SUPPORT", datetime(2026, 7, 29, tzinfo=UTC)), "fail", "out of standard support"),
+        ({"clusterVersions": []}, "fail", "EKS has no Kubernetes 1.36"),
+    ],
+)
+def test_a_kubernetes_version_is_judged_by_its_support(account: Account, answer: Any, state: str, says: str) -> None:
+    account.answer("eks", "describe_cluster_versions", answer, {"clusterVersions": ["1.36"]})
+    (finding,) = doctor(account)._version()
+    assert finding.state == state
+    assert says in finding.says
+
+
+def test_a_cluster_of_somebody_else_under_our_name_fails_and_one_of_ours_does_not(account: Account) -> None:
+    def cluster(tags: dict[str, str]) -> dict[str, Any]:
+        return {"cluster": {"name": "mistral-on-l4-dev", "status": "ACTIVE", "version": "1.36", "tags": tags}}
+
+    account.refuse("eks", "describe_cluster", "ResourceNotFoundException")
+    assert doctor(account)._cluster() == [Finding("cluster", "ok", "the name mistral-on-l4-dev is free")]
+    account.answer("eks", "describe_cluster", cluster({}))
+    assert "belongs to somebody else" in doctor(account)._cluster()[0].says
+    account.answer("eks", "describe_cluster", cluster({"mistral-on-l4:stack": "dev"}))
+    account.answer("eks", "list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
+    issue = {"code": "AsgInstanceLaunchFailures", "message": "Could not launch. VcpuLimitExceeded - You have requested more vCPU"}
+    account.answer("eks", "describe_nodegroup", {"nodegroup": {"health": {"issues": [issue]}}})
+    findings = doctor(account)._cluster()
+    assert [found.state for found in findings] == ["ok", "fail"]
+    assert findings[1].fix.startswith("VcpuLimitExceeded: the account's vCPU quota")
+
+
+class Hub:
+    """Answers as huggingface_hub's HfApi does for one repository, or raises what it would."""
+
+    def __init__(self, error: type[Exception] | None = None) -> None:
+        self.error = error
+
+    def model_info(self, repository: str, revision: str, files_metadata: bool) -> Any:
+        if self.error is not None:
+            # Its errors take the response that they are about; none of it is read here.
+            raise self.error.__new__(self.error)
+        files = [("model-00001-of-00002.safetensors", 10e9), ("model-00002-of-00002.safetensors", 13.5e9)]
+        more = [("consolidated.safetensors", 23.5e9), ("config.json", 700)]
+        siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in files + more]
+        return SimpleNamespace(sha="0123456789abcdef", siblings=siblings, gated=False)
+
+
+def test_the_size_of_a_checkpoint_leaves_out_the_copy_that_is_not_fetched(account: Account) -> None:
+    findings = doctor(account, hub=lambda _: Hub())._weights()
+    assert {found.says for found in findings} == {"23.5 GB in 2 files at 0123456789ab"}
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        ("GatedRepoError", "accept the licence at https://huggingface.co/"),
+        ("RevisionNotFoundError", "services[].revision"),
+        ("RepositoryNotFoundError", "services[].repository"),
+    ],
+)
+def test_weights_that_cannot_be_fetched_are_named_with_the_way_to_them(account: Account, error: str, fix: str) -> None:
+    from huggingface_hub import errors
+
+    findings = doctor(account, hub=lambda _: Hub(getattr(errors, error)))._weights()
+    assert all(found.state == "fail" and fix in found.fix for found in findings)
+
+
+def test_an_image_for_another_driver_than_the_nodes_have_fails(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor(account)._driver()[0].state == "ok"
+    monkeypatch.setattr("mistral_on_l4.doctor.AMI_DRIVER", 535)
+    assert doctor(account)._driver()[0].state == "fail"
+
+
+def test_an_expired_stack_and_a_private_api_are_pointed_out(account: Account) -> None:
+    assert doctor(account, tags={"owner": "us", "expires": "2026-11-24"})._tags()[0].state == "fail"
+    assert doctor(account, tags={"owner": "us"})._tags()[0].state == "warn"
+    assert doctor(account)._access()[0].state == "warn"
+    assert doctor(account, cluster={"publicAccessCidrs": ["203.0.113.7/32"]})._access() == []
