@@ -138,10 +138,39 @@ def _model_registry(_cluster: ClusterInfo) -> Program:
 
 
 def _postgres(_cluster: ClusterInfo) -> Program:
-    raise NoProgram(
-        "no local program stands for PostgreSQL: the local stack keeps its registry in SQLite"
-        + ("" if shutil.which("postgres") else ", and no postgres is installed here (apt-get install postgresql)")
+    folder = _postgres_folder()
+    if folder is None:
+        raise NoProgram("no local program stands for PostgreSQL: none is installed here (apt-get install postgresql)")
+    overlay = {**_bin("postgres"), "/etc/passwd": _IMAGES / "postgres" / "passwd"}
+    if not folder.is_relative_to("/usr"):
+        overlay[str(folder.parent)] = folder.parent
+    return Program(
+        "postgres",
+        f"the PostgreSQL that is installed here ({folder}), set up as the image sets up its own; its version may be another",
+        ("docker-entrypoint.sh",),
+        overlay,
+        {"PATH": f"{ROOT}/bin:{folder}:/usr/local/bin:/usr/bin:/bin", "PGDATA": "/var/lib/postgresql/data"},
     )
+
+
+def _postgres_folder() -> Path | None:
+    """The folder of the newest PostgreSQL with everything a first start needs."""
+    programs = ("postgres", "initdb", "pg_isready")
+    whole = [home for home in _postgres_homes() if all((home / name).is_file() for name in programs)]
+    return max(whole, key=_major, default=None)
+
+
+def _postgres_homes() -> list[Path]:
+    """Debian's places, Red Hat's, and PATH's."""
+    homes = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
+    if found := shutil.which("postgres"):
+        homes.append(Path(found).resolve().parent)
+    return homes
+
+
+def _major(folder: Path) -> int:
+    digits = re.findall(r"\d+", str(folder))
+    return int(digits[-1]) if digits else 0
 
 
 def _engine(version: str) -> Callable[[ClusterInfo], Program]:

@@ -92,6 +92,11 @@ class PodNetwork:
         self._started.append(Started(process, log))
         return self._started[-1]
 
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """A command in there, to its end."""
+        inside = ["nsenter", "--preserve-credentials", "-U", "-n", "-t", str(self._inside), *command]
+        return subprocess.run(inside, env=dict(environment), capture_output=True, text=True, timeout=30, check=False)
+
     def connect(self, port: int) -> socket.socket:
         """A connection to a port in there. Raises ConnectionError."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:

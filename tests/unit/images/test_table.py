@@ -12,6 +12,7 @@ import pytest
 
 from mistral_on_l4 import images
 from mistral_on_l4.embedded.home import CHECKOUT, ClusterInfo
+from mistral_on_l4.embedded.images import table
 from mistral_on_l4.embedded.images.table import NoProgram, Reference, engine_repositories, program_for
 from mistral_on_l4.planner.catalogue.loading import load_catalogue
 from mistral_on_l4.settings import ImagesSettings
@@ -86,6 +87,19 @@ def test_who_asks_for_an_unknown_image_is_told_the_known_ones(cluster: ClusterIn
         NoProgram, match=r"no local program stands for image docker.io/library/nginx:1; known are quay.io/minio/minio, "
     ):
         program_for("docker.io/library/nginx:1", cluster)
+
+
+def test_postgresql_is_the_one_installed_here_or_none_and_says_what_to_install(
+    cluster: ClusterInfo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("postgres", "initdb", "pg_isready"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(table, "_postgres_homes", lambda: [tmp_path])
+    program = program_for("docker.io/library/postgres:16-alpine", cluster)
+    assert str(tmp_path) in program.env["PATH"].split(":")
+    (tmp_path / "initdb").unlink()
+    with pytest.raises(NoProgram, match="apt-get install postgresql"):
+        program_for("postgres:16", cluster)
 
 
 def test_references_are_read_as_registries_read_them() -> None:
