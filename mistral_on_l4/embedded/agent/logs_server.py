@@ -154,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             source = self.find(namespace, pod, container, options.previous)
             pieces = read(source, options)
         except NoSuchLog as problem:
-            self._answer(404, str(problem))
+            # Of a 404 the API server keeps the number and drops the sentence.
+            self._answer(400, str(problem))
             return
         except (ValueError, OSError) as problem:
             self._answer(400, str(problem))
