@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -164,6 +166,27 @@ def _start_all(home: LocalHome, cluster: ClusterInfo, definitions: Path, report:
         report.note("the node agent is not part of this checkout: pods will stay Pending")
 
 
+@contextmanager
+def _interruptible(components: dict[str, Component]) -> Iterator[None]:
+    """Makes the threads that wait for a component's health give up once the main thread was interrupted."""
+    interrupted = threading.Event()
+
+    def unless_interrupted(component: Component) -> Component:
+        def healthy() -> bool:
+            if interrupted.is_set():
+                raise processes.ProcessFailed(f"waiting for {component.name} was interrupted")
+            return component.healthy()
+
+        return dataclasses.replace(component, healthy=healthy)
+
+    components.update({name: unless_interrupted(component) for name, component in components.items()})
+    try:
+        yield
+    except BaseException:
+        interrupted.set()
+        raise
+
+
 def _is_program(package: str) -> bool:
     try:
         return importlib.util.find_spec(f"{package}.__main__") is not None
@@ -315,6 +338,8 @@ def _one_line_errors() -> Iterator[None]:
         raise ClusterError(" ".join(str(error).split())) from None
     except PermissionError as error:
         raise ClusterError(f"no permission for {error.filename}: was it made by another user (sudo)?") from None
+    except OSError as error:
+        raise ClusterError(f"{error.filename or 'the local stack'}: {error.strerror or error}") from None
 
 
 def _keep_small(log: Path) -> None:
