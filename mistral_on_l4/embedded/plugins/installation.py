@@ -30,7 +30,7 @@ def install(home: LocalHome, tools: Mapping[str, str]) -> dict[str, str]:
     """Lays plugins into the home's own PULUMI_HOME, where no other stack's commands find them.
 
     tools: name -> path, of which `pulumi` is needed. Returns plugin name -> "stand-in" or "official". The official kubernetes
-    plugin is used where the user has the very version installed; a stack that one of the two has begun stays with it until it is empty.
+    plugin is used where the user has the very version installed; what one of the two has begun stays with it until it is empty.
     Raises PluginError.
     """
     plugins = home.pulumi_home / "plugins"

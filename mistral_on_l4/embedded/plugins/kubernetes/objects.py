@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_on_l4.embedded.plugins.kubernetes import releases
 from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE
 from mistral_on_l4.embedded.plugins.values import UNKNOWN, Secret, mark_secrets, reveal
 
@@ -45,6 +46,11 @@ class Kind:
     patch: bool
 
     @property
+    def release(self) -> bool:
+        """Whether it is a Helm release, which only a rehearsal knows."""
+        return self.api_version.startswith("helm.sh/")
+
+    @property
     def group(self) -> str:
         return self.api_version.rpartition("/")[0]
 
@@ -52,6 +58,8 @@ class Kind:
 def kind_of(token: str, inputs: Mapping[str, Any]) -> Kind:
     """The kind that a resource's type token and inputs name. Raises Unsupported for what is no plain object."""
     package, module, name = [*token.split(":", 2), "", ""][:3]
+    if token == releases.TOKEN and releases.rehearsed():
+        return Kind(module, name, False)
     if module.startswith(("helm.sh", "kustomize", "yaml")):
         raise Unsupported(f"{package}:{module}:{name}")
     patch = name.endswith("Patch") and "/" in module

@@ -14,7 +14,7 @@ from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noq
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2  # noqa: E402
 
 from mistral_on_l4.embedded.plugins import serving  # noqa: E402
-from mistral_on_l4.embedded.plugins.kubernetes import configuration, objects  # noqa: E402
+from mistral_on_l4.embedded.plugins.kubernetes import configuration, objects, releases  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.configuration import BadConfiguration  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.differences import compare  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.objects import Unsupported  # noqa: E402
@@ -111,6 +111,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         def check() -> Any:
             old, new = decode(request.olds), decode(request.news)
             kind = objects.kind_of(_type(request), new)
+            if kind.release:
+                failures = [provider_pb2.CheckFailure(reason=problem) for problem in releases.check(new)]
+                return provider_pb2.CheckResponse(inputs=encode(new), failures=failures)
             proposed = None
             if request.HasField("autonaming"):
                 modes = provider_pb2.CheckRequest.AutonamingOptions
@@ -132,6 +135,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> Any:
         def diff() -> Any:
             state, old, new = decode(request.olds), decode(request.old_inputs), decode(request.news)
+            if _type(request) == releases.TOKEN:
+                changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+                return _diff_response(changed, [key for key in changed if key in ("name", "namespace", "chart")])
             found = self.provider.diff(objects.kind_of(_type(request), new), state, old, new)
             response = _diff_response(
                 [change.text for change in found.changes],
@@ -150,6 +156,10 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         def create() -> Any:
             inputs = decode(request.properties)
             kind = objects.kind_of(_type(request), inputs)
+            if kind.release:
+                client = self.provider.client if self.provider.configuration.known else None
+                identifier, outputs = releases.create(client, inputs, request.preview)
+                return provider_pb2.CreateResponse(id=identifier, properties=encode({**outputs, MARK: MARK_VALUE}))
             reporter = self._reporter(request.urn)
             identifier, outputs = self.provider.create(kind, inputs, request.timeout, request.preview, reporter)
             return provider_pb2.CreateResponse(id=identifier, properties=encode(outputs))
@@ -160,6 +170,10 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         def read() -> Any:
             state, inputs = decode(request.properties), decode(request.inputs)
             kind = objects.kind_of(_type(request), inputs or state)
+            if kind.release:
+                if not releases.exists(self.provider.client, request.id):
+                    return provider_pb2.ReadResponse()
+                return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
             found = self.provider.read(kind, request.id, state, inputs)
             if found is None:
                 return provider_pb2.ReadResponse()
@@ -171,6 +185,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: Any, context: Any) -> Any:
         def update() -> Any:
             state, inputs = decode(request.olds), decode(request.news)
+            if _type(request) == releases.TOKEN:
+                outputs = releases.update(self.provider.client, request.id, inputs, request.preview)
+                return provider_pb2.UpdateResponse(properties=encode({**outputs, MARK: MARK_VALUE}))
             reporter = self._reporter(request.urn)
             outputs = self.provider.update(request.id, state, inputs, request.timeout, request.preview, reporter)
             return provider_pb2.UpdateResponse(properties=encode(outputs))
@@ -181,6 +198,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         def delete() -> Any:
             state, inputs = decode(request.properties), decode(request.old_inputs)
             kind = objects.kind_of(_type(request), inputs or state)
+            if kind.release:
+                releases.delete(self.provider.client, request.id, inputs or state)
+                return Empty()
             self.provider.delete(kind, request.id, state, inputs, request.timeout, self._reporter(request.urn))
             return Empty()
 
@@ -234,7 +254,7 @@ def _answer(context: Any, act: Callable[[], Any]) -> Any:
             reasons=[failure.reason],
         )
         context.abort_with_status(_Status(f"resource {failure.identifier} was created but did not become ready", detail))
-    except (Refused, Unsupported, ApiError, ValueError) as error:
+    except (Refused, Unsupported, ApiError, ValueError, releases.ReleaseFailed) as error:
         _abort(context, error)
 
 

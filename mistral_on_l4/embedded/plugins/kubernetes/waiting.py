@@ -45,6 +45,11 @@ class Reporter:
             self._shown = text
             self._status(text)
 
+    def done(self, text: str) -> None:
+        """Replaces the last status line, if there was one: else it would stay beside a resource that is long ready."""
+        if self._shown:
+            self.status(text)
+
     def trouble(self, text: str | None, lasting_seconds: float = _LASTING_SECONDS) -> None:
         """Warns of a problem once it has lasted that long. The same problem in other words (a longer back-off) is no news."""
         now, topic = time.monotonic(), ":".join((text or "").split(":")[:3])
@@ -85,7 +90,6 @@ class Waiter:
         labels = rule.pod_labels(live)
         claim_waits_for_pod = live["kind"] == "PersistentVolumeClaim" and self._waits_for_pod(live)
         deadline = time.monotonic() + seconds
-        seen_in_watch = False
         hopeless_since: dict[str, float] = {}
         with ExitStack() as stack:
             own = stack.enter_context(self._cluster.watching(live["apiVersion"], live["kind"], namespace))
@@ -96,10 +100,12 @@ class Waiter:
             while True:
                 seen = self._cluster.events
                 cached = own.get(meta["name"], namespace)
-                if cached is not None and cached["metadata"]["uid"] == meta["uid"]:
-                    live, seen_in_watch = _newer(live, cached), True
-                elif seen_in_watch:
-                    raise NotReady(live, f"{what} was deleted while waiting for it")
+                if cached is None or cached["metadata"]["uid"] != meta["uid"]:
+                    # The watch may be behind; only the API server itself knows that an object is gone.
+                    cached = self._current(live)
+                    if cached is None:
+                        raise NotReady(live, f"{what} was deleted while waiting for it")
+                live = _newer(live, cached)
                 mine = _selected(pods.objects(), labels) if pods is not None and labels else []
                 related = readiness.Related(
                     mine,
@@ -108,6 +114,7 @@ class Waiter:
                 )
                 verdict = rule.judge(live, related)
                 if verdict.ready:
+                    reporter.done(f"{what} is ready")
                     return live
                 if verdict.failed is not None:
                     raise NotReady(live, f"{what} failed: {verdict.failed}{self._last_words(mine)}")
