@@ -25,10 +25,12 @@ KEY = "the-key-that-nobody-may-see"
 def engine(pod: Any, tool: Callable[[str], str], images: Path, image_environment: dict[str, str]) -> Callable[..., Any]:
     """Starts the stand-in as the container would: engine(model, *flags, key=..., ttft=..., tpot=...)."""
 
-    def run(model: Path, *words: str, key: str | None = KEY, predicted: tuple[str, str] | None = None, serve: bool = True) -> Any:
+    def run(
+        model: Path, *words: str, key: str | None = KEY, predicted: tuple[str, str] | None = None, version: str = "0.11.0"
+    ) -> Any:
         environment = {
             **image_environment,
-            "MISTRAL_ON_L4_ENGINE": "0.11.0",
+            "MISTRAL_ON_L4_ENGINE": version,
             "MISTRAL_ON_L4_INFERENCE_SIM": tool("llm-d-inference-sim"),
             "HF_HUB_OFFLINE": "1",
         }
@@ -115,6 +117,13 @@ def test_what_vllm_leaves_open_is_open_and_what_only_the_simulator_has_is_not_th
         assert pod.request(PORT, "GET", path)[0] == 404, path
     assert pod.request(PORT, "POST", "/invocations", chat())[0] == 501
     assert pod.request(PORT, "GET", "/v1/chat/completions", headers=BEARER)[0] == 405
+
+
+def test_a_newer_version_guards_more_and_knows_other_flags(pod: Any, serving: Any, small_checkpoints: dict[str, Path]) -> None:
+    serving(small_checkpoints["fp8"], *SHIPPED, "--disable-prefix-caching", version="0.33.0")
+    assert pod.request(PORT, "GET", "/version") == (200, b'{"version":"0.33.0"}')
+    assert pod.request(PORT, "POST", "/v2/rerank", chat())[0] == 401
+    assert pod.request(PORT, "POST", "/v1/chat/completions", chat(max_tokens=1), BEARER)[0] == 200
 
 
 def test_without_a_key_v1_is_open(pod: Any, serving: Any, small_checkpoints: dict[str, Path]) -> None:

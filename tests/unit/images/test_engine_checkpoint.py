@@ -134,6 +134,30 @@ def test_values_out_of_range_are_refused_with_vllms_sentence(model: Path, words:
         assert sentence in refusal(model, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpu-memory-utilization", "1.5"], ["CacheConfig", "gpu_memory_utilization", "Input should be less than or equal to 1"]),
+        (["--gpu-memory-utilization", "0"], ["CacheConfig", "gpu_memory_utilization", "Input should be greater than 0"]),
+        (["--cpu-offload-gb=-1"], ["UVAOffloadConfig", "cpu_offload_gb", "Input should be greater than or equal to 0"]),
+        (["-tp", "0"], ["ParallelConfig", "tensor_parallel_size", "Input should be greater than or equal to 1"]),
+        (["--max-model-len", "-2"], ["ModelConfig", "max_model_len", "Input should be greater than or equal to -1"]),
+    ],
+)
+def test_the_newer_version_says_it_in_pydantics_words(model: Path, words: list[str], said: list[str]) -> None:
+    newer = flags.table("0.33.0")
+    with pytest.raises(flags.Refused) as refused:
+        check(flags.parse(words, newer, "api_server.py"), str(model), newer, {})
+    lines = refused.value.lines
+    assert [lines[0].rpartition(" ")[2], lines[1], lines[2].strip()] == said
+
+
+def test_the_newer_version_takes_the_models_length_for_auto(model: Path) -> None:
+    newer = flags.table("0.33.0")
+    given = flags.parse(["--max-model-len", "auto"], newer, "api_server.py")
+    assert check(given, str(model), newer, {}).max_model_len == 32768
+
+
 def test_a_folder_without_configuration_is_refused_and_shown(model: Path, tmp_path: Path) -> None:
     (model / "config.json").unlink()
     said = refusal(model)

@@ -14,7 +14,12 @@ from mistral_on_l4.embedded.images.engine import __main__ as engine
 from mistral_on_l4.embedded.images.engine import flags, simulator
 from mistral_on_l4.embedded.images.engine.checkpoint import Loaded
 
-RECORDED = json.loads(Path(__file__).with_name("vllm-0.11-command-lines.json").read_text())["cases"]
+RECORDED = [
+    (recorded["version"], case)
+    for file in sorted(Path(__file__).parent.glob("vllm-*-command-lines.json"))
+    for recorded in [json.loads(file.read_text())]
+    for case in recorded["cases"]
+]
 TABLE = flags.table("0.11.0")
 
 
@@ -22,16 +27,24 @@ def parsed(*words: str) -> argparse.Namespace:
     return flags.parse(words, TABLE, "api_server.py")
 
 
-@pytest.mark.parametrize("case", RECORDED, ids=lambda case: " ".join(case["argv"])[:60])
-def test_words_end_as_in_vllms_own_parser(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("version", "case"), RECORDED, ids=lambda value: value if isinstance(value, str) else " ".join(value["argv"])[:60]
+)
+def test_words_end_as_in_vllms_own_parser(version: str, case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     if case["exit"] == 0:
-        given = vars(parsed(*case["argv"]))
+        given = vars(flags.parse(case["argv"], flags.table(version), "api_server.py"))
         assert {name: given[name] for name in case["values"]} == case["values"]
         return
     with pytest.raises(SystemExit) as ended:
-        parsed(*case["argv"])
+        flags.parse(case["argv"], flags.table(version), "api_server.py")
     last = re.sub(r" at 0x[0-9a-f]+", "", capsys.readouterr().err.strip().splitlines()[-1])
     assert (ended.value.code, last) == (case["exit"], case["error"])
+
+
+def test_an_older_version_has_no_opposite_of_enable() -> None:
+    assert flags.parse(["--disable-prefix-caching"], flags.table("0.33.0"), "x").enable_prefix_caching is False
+    with pytest.raises(SystemExit):
+        parsed("--disable-prefix-caching")
 
 
 def test_no_value_is_assumed_for_a_flag_that_was_not_given() -> None:
@@ -118,5 +131,14 @@ def test_the_images_python_runs_no_other_module(monkeypatch: pytest.MonkeyPatch,
 
 def test_vllm_serve_takes_the_model_as_a_word_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["vllm", "serve", "--model", "/mnt/models"])
+    monkeypatch.setenv(engine.VERSION_VARIABLE, "0.11.0")
     assert engine.vllm() == 1
     assert "you should provide the model as a positional argument" in capsys.readouterr().err
+
+
+def test_a_newer_vllm_serve_takes_the_model_as_a_flag_too() -> None:
+    newer = flags.table("0.33.0")
+    assert flags.served_words(["-tp", "2", "--model", "m", "--port=1"], newer) == ["m", "-tp", "2", "--port=1"]
+    assert flags.served_words(["--model=m", "-tp", "2"], newer) == ["m", "-tp", "2"]
+    with pytest.raises(flags.Refused, match="first positional argument"):
+        flags.served_words(["--served-model-name", "x"], newer)

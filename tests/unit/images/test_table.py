@@ -55,6 +55,12 @@ def test_a_red_hat_engine_image_is_the_vllm_that_the_catalogue_says(cluster: Clu
         program_for(pinned.partition("@")[0].replace("3.2.3", "3.9.9"), cluster)
 
 
+def test_every_engine_image_of_the_catalogue_has_a_program(cluster: ClusterInfo) -> None:
+    for engine in load_catalogue().engines.values():
+        for image in engine.images.values():
+            assert program_for(image.reference, cluster).env["MISTRAL_ON_L4_ENGINE"] == engine.version
+
+
 def test_an_engine_version_whose_flags_are_not_known_has_no_program(cluster: ClusterInfo) -> None:
     assert program_for("vllm/vllm-openai:v0.11.2", cluster).env["MISTRAL_ON_L4_ENGINE"] == "0.11.2"
     with pytest.raises(NoProgram, match=r"no table of vLLM 0\.20\.1's flags"):

@@ -50,12 +50,6 @@ def vllm() -> int:
     if words[:1] != ["serve"]:
         log(f"vllm: this simulation of vLLM runs `vllm serve` only, not {' '.join(words[:1]) or 'no command'!r}")
         return 1
-    if "--model" in words:
-        log(
-            "ValueError: With `vllm serve`, you should provide the model as a positional argument or in a config file instead of "
-            "via the `--model` option."
-        )
-        return 1
     return start(words[1:], "vllm serve", os.environ)
 
 
@@ -67,8 +61,10 @@ def start(words: Sequence[str], program: str, environment: Mapping[str, str]) ->
     except LookupError as error:
         log(f"this simulation of vLLM cannot start: {error}")
         return 1
-    given = command_line.parse(words, flags, program)
     try:
+        if program == "vllm serve":
+            words = command_line.served_words(list(words), flags)
+        given = command_line.parse(words, flags, program)
         # Only `vllm serve` takes the model as a bare word; the module has the same parser and ignores it.
         model = (given.model_tag if program == "vllm serve" else None) or given.model or _DEFAULT_MODEL
         check_flags(given, flags)
@@ -77,7 +73,7 @@ def start(words: Sequence[str], program: str, environment: Mapping[str, str]) ->
         for line in refused.lines:
             log(line)
         return 1
-    return serve(given, model, loaded, version, environment)
+    return serve(given, model, loaded, flags, environment)
 
 
 def check_flags(given: Namespace, flags: Table) -> None:
@@ -98,7 +94,8 @@ def check_flags(given: Namespace, flags: Table) -> None:
             raise Refused(f"this simulation of vLLM does not simulate --{name.replace('_', '-')}: leave it out")
 
 
-def serve(given: Namespace, model: str, loaded: Loaded, version: str, environment: Mapping[str, str]) -> int:
+def serve(given: Namespace, model: str, loaded: Loaded, flags: Table, environment: Mapping[str, str]) -> int:
+    version = environment[VERSION_VARIABLE]
     speed = behind.latency(environment)
     what = "as the plan predicts" if speed.predicted else "not predicted: the pod carries no prediction"
     log(
@@ -120,7 +117,7 @@ def serve(given: Namespace, model: str, loaded: Loaded, version: str, environmen
         simulator = Simulator(behind.command(program, given, model, loaded, speed, inner), inner)
         try:
             simulator.wait_ready(stopping)
-            return _run(given, version, environment, port, simulator, stopping)
+            return _run(given, flags, environment, port, simulator, stopping)
         finally:
             simulator.stop()
     except SimulatorEnded as error:
@@ -129,10 +126,11 @@ def serve(given: Namespace, model: str, loaded: Loaded, version: str, environmen
 
 
 def _run(
-    given: Namespace, version: str, environment: Mapping[str, str], port: int, simulator: Simulator, stopping: threading.Event
+    given: Namespace, flags: Table, environment: Mapping[str, str], port: int, simulator: Simulator, stopping: threading.Event
 ) -> int:
     # --api-key goes before VLLM_API_KEY, as in vLLM.
-    keys = Keys([key for key in given.api_key or [environment.get("VLLM_API_KEY", "")] if key])
+    keys = Keys([key for key in given.api_key or [environment.get("VLLM_API_KEY", "")] if key], flags.guarded)
+    version = environment[VERSION_VARIABLE]
     try:
         quiet = bool(given.disable_uvicorn_access_log)
         front = Front(given.host or "0.0.0.0", port, simulator.port, keys, version, given.root_path or "", quiet)

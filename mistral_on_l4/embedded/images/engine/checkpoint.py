@@ -39,8 +39,10 @@ class Loaded:
 def check(given: Namespace, model: str, flags: Table, environment: Mapping[str, str]) -> Loaded:
     """Reads the folder as vLLM would, in its order. Raises Refused with vLLM's sentence."""
     folder = Path(model)
+    if flags.inverses:
+        _ranges(given)
     config = _config(given, folder, model)
-    max_model_len = _max_model_len(given, config, environment)
+    max_model_len = _max_model_len(given, config, flags, environment)
     quantization = _quantization(given, config, flags)
     _sizes(given, config)
     _cache(given)
@@ -61,6 +63,30 @@ def check(given: Namespace, model: str, flags: Table, environment: Mapping[str, 
 def _invalid(config: str, sentence: str) -> Refused:
     """pydantic's way of saying it, as vLLM's log shows it."""
     return Refused(f"pydantic_core._pydantic_core.ValidationError: 1 validation error for {config}", f"  Value error, {sentence}")
+
+
+def _ranges(given: Namespace) -> None:
+    """Bounds of the fields in 0.33.0's config/cache.py, parallel.py, scheduler.py and offload.py, in pydantic's words."""
+    for name, owner, low, high in (
+        ("gpu_memory_utilization", "CacheConfig", None, 1),
+        ("tensor_parallel_size", "ParallelConfig", 1, None),
+        ("pipeline_parallel_size", "ParallelConfig", 1, None),
+        ("data_parallel_size", "ParallelConfig", 1, None),
+        ("max_num_seqs", "SchedulerConfig", 1, None),
+        ("max_num_batched_tokens", "SchedulerConfig", 1, None),
+        ("max_model_len", "ModelConfig", -1, None),
+        ("cpu_offload_gb", "UVAOffloadConfig", 0, None),
+    ):
+        value = getattr(given, name)
+        wrong = ""
+        if value is not None and low is not None and value < low:
+            wrong = f"Input should be greater than or equal to {low}"
+        elif value is not None and high is not None and value > high:
+            wrong = f"Input should be less than or equal to {high}"
+        elif name == "gpu_memory_utilization" and value is not None and value <= 0:
+            wrong = "Input should be greater than 0"
+        if wrong:
+            raise Refused(f"pydantic_core._pydantic_core.ValidationError: 1 validation error for {owner}", name, f"  {wrong}")
 
 
 def _config(given: Namespace, folder: Path, model: str) -> dict[str, Any]:
@@ -107,7 +133,7 @@ def _contents(folder: Path) -> str:
     return f"holds {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}" if names else "is empty"
 
 
-def _max_model_len(given: Namespace, config: dict[str, Any], environment: Mapping[str, str]) -> int:
+def _max_model_len(given: Namespace, config: dict[str, Any], flags: Table, environment: Mapping[str, str]) -> int:
     """config/model.py, _get_and_verify_max_len."""
     keys = (
         "max_position_embeddings",
@@ -120,6 +146,8 @@ def _max_model_len(given: Namespace, config: dict[str, Any], environment: Mappin
     )
     lengths = {key: config[key] for key in keys if config.get(key) is not None}
     wanted: int | None = given.max_model_len
+    if flags.inverses and wanted == -1:
+        wanted = None  # 0.33 fits it to the GPU, of which nothing is known here
     if not lengths:
         return wanted if wanted is not None else _DEFAULT_MAX_MODEL_LEN
     key = min(lengths, key=lambda name: int(lengths[name]))

@@ -1,4 +1,4 @@
-"""The HTTP server on vLLM's port: checks the API key as vLLM does, passes on what vLLM 0.11 and the simulator both have.
+"""The HTTP server on vLLM's port: checks the API key as vLLM does, passes on what vLLM and the simulator both have.
 
 A thread a connection and blocking sockets: it holds few megabytes, and adds less than a millisecond. Answers are passed on
 as they come, so that streamed tokens keep their times. Requests are written anew, never copied: no header that could end in
@@ -19,13 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-GUARDED_PREFIX = "/v1"  # vllm/entrypoints/openai/api_server.py, AuthenticationMiddleware
 _LONGEST_HEAD = 64 * 1024
 _LONGEST_BODY = 16 * 2**20
 _IDLE_SECONDS = 75.0
 _ANSWER_SECONDS = 3600.0
 _CHUNK = 64 * 1024
-# Paths of vLLM 0.11 that the simulator answers as vLLM would, and their methods.
+# Paths of vLLM that the simulator answers as vLLM would, and their methods.
 PASSED = {
     "/health": "GET",
     "/metrics": "GET",
@@ -35,7 +34,7 @@ PASSED = {
     "/v1/completions": "POST",
     "/v1/responses": "POST",
 }
-# Paths that vLLM 0.11 has for a text-generating model, and the simulator has not.
+# Paths that vLLM 0.11 has for a text-generating model, and the simulator has not. Newer ones of vLLM's are not found here.
 NOT_SIMULATED = {
     "/detokenize": "POST",
     "/invocations": "POST",
@@ -111,9 +110,10 @@ def parse_head(head: bytes) -> Request:
 
 
 class Keys:
-    """The keys that open /v1; without any it is open."""
+    """The keys that open the guarded paths (AuthenticationMiddleware in vLLM); without any they are open."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], guarded: tuple[str, ...] = ("/v1",)) -> None:
+        self._guarded = guarded
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys if key]
 
     @property
@@ -121,7 +121,7 @@ class Keys:
         return bool(self._digests)
 
     def admit(self, request: Request, root_path: str = "") -> bool:
-        if not self._digests or request.method == "OPTIONS" or not request.path.removeprefix(root_path).startswith(GUARDED_PREFIX):
+        if not self._digests or request.method == "OPTIONS" or not request.path.removeprefix(root_path).startswith(self._guarded):
             return True
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(key.encode("latin-1")).digest()
