@@ -92,7 +92,10 @@ class Serving(pulumi.ComponentResource):
         role = k8s.rbac.v1.Role(
             f"{name}-checker-role",
             metadata=metadata(CHECKER, namespace),
-            rules=[{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}],
+            rules=[
+                {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+            ],
             opts=child,
         )
         binding = k8s.rbac.v1.RoleBinding(

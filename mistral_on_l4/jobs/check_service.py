@@ -2,6 +2,7 @@
 
 KServe keeps an InferenceService Ready while an update of it progresses, so Ready alone says nothing about the pods that the
 last change asked for. This Job looks at the Deployment: its template must carry the revision, and its rollout must be complete.
+What keeps the pods from that is said in their own words, and the Job does not wait for what will not come by itself.
 
 Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted from a ConfigMap; imports nothing else.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ import requests
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TERMINATION_LOG = Path("/dev/termination-log")
 REVISION_ANNOTATION = "mistral-on-l4/revision"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+
+
+# A container that has crashed this often crashes for a reason that waiting does not mend.
+_RESTARTS = 3
+# Share of the deadline that a pod may be unplaceable: GPU nodes can take minutes to announce their GPUs.
+_UNPLACED_SHARE = 0.5
 
 
 class NotServing(Exception):
@@ -70,8 +78,41 @@ def rollout_problem(deployment: Mapping[str, Any] | None, revision: str) -> str 
     return None
 
 
+@dataclass(frozen=True)
+class PodProblem:
+    """Why a pod of the service does not serve. kind: unplaced, crashing or other."""
+
+    kind: str
+    text: str
+
+
+def pod_problem(pods: Sequence[Mapping[str, Any]]) -> PodProblem | None:
+    """What the newest pod of a service says is wrong, or None if it says nothing."""
+    pod = max(pods, key=lambda found: str(found["metadata"]["creationTimestamp"]), default=None)
+    if pod is None:
+        return None
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return PodProblem("unplaced", f"pod {name} cannot be placed: {condition.get('message', 'no reason given')}")
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= _RESTARTS:
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            last = (ended.get("message") or "").strip().splitlines()
+            return PodProblem(
+                "crashing",
+                f"container {container['name']} of pod {name} ended {container['restartCount']} times, last with exit code "
+                f"{ended.get('exitCode')}: {last[-1] if last else 'it said nothing'}",
+            )
+        if reason and reason not in ("PodInitializing", "ContainerCreating"):
+            return PodProblem("other", f"container {container['name']} of pod {name}: {reason}: {waiting.get('message', '')}")
+    return None
+
+
 class Cluster:
-    """The one call that is needed of the API server, with the pod's own service account."""
+    """The calls that are needed of the API server, with the pod's own service account."""
 
     def __init__(self, folder: Path = SERVICE_ACCOUNT) -> None:
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
@@ -79,10 +120,20 @@ class Cluster:
         self._folder = folder
 
     def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self._get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+
+    def pods(self, namespace: str, service: str) -> list[dict[str, Any]]:
+        """Pods of an InferenceService."""
+        found = self._get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": f"{SERVICE_LABEL}={service}"})
+        items: list[dict[str, Any]] = (found or {}).get("items") or []
+        return items
+
+    def _get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         # The token file is rotated, so it is read each time.
         token = (self._folder / "token").read_text().strip()
         answer = requests.get(
-            f"{self._base}/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
+            self._base + path,
+            params=params,
             headers={"Authorization": f"Bearer {token}"},
             verify=str(self._folder / "ca.crt"),
             timeout=10,
@@ -109,20 +160,28 @@ def chat_problem(check: Check) -> str | None:
 
 
 def run(check: Check, cluster: Cluster, pause_seconds: float = 0.5) -> None:
-    """Returns when the service answers with its newest revision. Raises NotServing at the deadline."""
-    end = time.monotonic() + check.deadline_seconds
+    """Returns when the service answers with its newest revision. Raises NotServing at the deadline, or as soon as it is hopeless."""
+    start = time.monotonic()
+    placed = start
     said = None
     while True:
+        pod: PodProblem | None = None
         try:
             problem = rollout_problem(cluster.deployment(check.namespace, f"{check.service}-predictor"), check.revision)
+            if problem is not None and (pod := pod_problem(cluster.pods(check.namespace, check.service))) is not None:
+                problem = pod.text
         except requests.RequestException as error:
             problem = f"the Kubernetes API does not answer: {type(error).__name__}"
         problem = problem or chat_problem(check)
+        now = time.monotonic()
         if problem is None:
             print(f"{check.service} serves revision {check.revision} and answers", flush=True)
             return
-        if time.monotonic() > end:
-            raise NotServing(f"{check.service} does not serve after {check.deadline_seconds:.0f} s: {problem}")
+        if pod is None or pod.kind != "unplaced":
+            placed = now
+        unplaced = now - placed > check.deadline_seconds * _UNPLACED_SHARE
+        if now - start > check.deadline_seconds or unplaced or (pod is not None and pod.kind == "crashing"):
+            raise NotServing(f"{check.service} does not serve after {now - start:.0f} s: {problem}")
         if problem != said:
             print(f"waiting: {problem}", flush=True)
             said = problem

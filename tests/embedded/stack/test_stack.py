@@ -242,7 +242,7 @@ def test_an_update_of_arguments_returns_only_when_the_new_pod_is_ready(changed: 
 def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_runs_out(changed: Any) -> None:
     # The planner refuses a pool that is too small; a node that goes out of service meanwhile is beyond it.
     changed.kubectl("cordon", "l4-1gpu-0")
-    configure(changed, services=services_with(maxModelLen=2048))
+    configure(changed, services=services_with(name="mistral-24b-moved"))
     process = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
         cwd=changed.folder,
@@ -254,10 +254,10 @@ def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_ru
     try:
         said = _read_until(process, "unschedulable", seconds=120)
     finally:
+        changed.kubectl("uncordon", "l4-1gpu-0")
         process.send_signal(signal.SIGINT)
         process.wait(120)
-        changed.kubectl("uncordon", "l4-1gpu-0")
-    assert "mistral-24b-fp8" in said
+    assert "mistral-24b-moved" in said
     # Back to the shipped configuration: what was half made goes.
     shutil.copy(Path(__file__).resolve().parents[3] / "Pulumi.local.yaml", changed.folder / "Pulumi.local.yaml")
     changed.pulumi("up", "--yes", "--skip-preview")
