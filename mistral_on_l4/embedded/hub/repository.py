@@ -66,6 +66,15 @@ def prepare(root: Path, checkpoints: tuple[Checkpoint, ...]) -> dict[str, Reposi
     return {checkpoint.repository: _open(root, checkpoint) or _generate(root, checkpoint) for checkpoint in checkpoints}
 
 
+def open_all(root: Path) -> dict[str, Repository]:
+    """Every repository that was published under `root`. Keyed by repository id."""
+    found = {}
+    for file in sorted(root.glob(f"*/*/{_INDEX}")):
+        repository = _repository(json.loads(file.read_text()), file.parent)
+        found[repository.id] = repository
+    return found
+
+
 def add(root: Path, repository: str, source: Path) -> Repository:
     """Publishes the files of folder `source` as a repository, moving them under `root`."""
     place = root / repository

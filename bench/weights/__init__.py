@@ -1,0 +1,1 @@
+"""The seed job against the usual tools, against a raw loop, and against kills."""
