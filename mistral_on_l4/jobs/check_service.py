@@ -160,7 +160,7 @@ def chat_problem(check: Check) -> str | None:
 
 
 def run(check: Check, cluster: Cluster, pause_seconds: float = 0.5) -> None:
-    """Returns when the service answers with its newest revision. Raises NotServing at the deadline, or as soon as it is hopeless."""
+    """Returns when the service answers with its newest revision. Raises NotServing at the deadline, or once it is hopeless."""
     start = time.monotonic()
     placed = start
     said = None

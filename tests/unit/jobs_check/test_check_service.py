@@ -109,5 +109,5 @@ def test_it_gives_up_at_once_on_a_container_that_keeps_crashing(monkeypatch: pyt
 
 def test_at_the_deadline_it_says_what_it_waited_for() -> None:
     cluster = FakeCluster([deployment(availableReplicas=0)], [pod(**UNPLACED)])
-    with pytest.raises(NotServing, match="Insufficient nvidia.com/gpu"):
+    with pytest.raises(NotServing, match=r"Insufficient nvidia\.com/gpu"):
         run(CHECK, cluster, pause_seconds=0.01)  # type: ignore[arg-type]
