@@ -105,5 +105,13 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
     template: dict[str, Any] = {"metadata": {"labels": {**tags, **job.pod_labels}}, "spec": pod}
     if job.annotations:
         template["metadata"]["annotations"] = dict(job.annotations)
-    spec = {"backoffLimit": job.retries, "activeDeadlineSeconds": job.deadline_seconds, "template": template}
+    # Our scripts try again by themselves what may pass; with exit code 1 they have given up and said why. What is tried again here
+    # is a pod that was killed: evicted, out of memory, gone with its node.
+    own_failure = {"action": "FailJob", "onExitCodes": {"containerName": job.component, "operator": "In", "values": [1]}}
+    spec = {
+        "backoffLimit": job.retries,
+        "activeDeadlineSeconds": job.deadline_seconds,
+        "podFailurePolicy": {"rules": [own_failure]},
+        "template": template,
+    }
     return metadata(job.name, job.namespace, tags, REPLACE_FAILED_JOB), spec
