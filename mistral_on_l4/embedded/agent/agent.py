@@ -185,7 +185,7 @@ class Agent:
             up = {uid: worker for uid, worker in self._workers.items() if worker.sandbox_up}
         by_address = {worker.pod_ip: uid for uid, worker in up.items()}
         rules = proxy.rules(self._services.all(), self._slices.all(), by_address.get, self._cluster)
-        pods = {uid: {"folder": str(worker.folder), "skip": _declared_ports(worker.pod)} for uid, worker in up.items()}
+        pods = {uid: {"folder": str(worker.folder), "skip": worker.taken_ports} for uid, worker in up.items()}
         return rules, pods
 
     def _cannot_listen(self, ip: str, port: int, message: str) -> None:
@@ -215,10 +215,3 @@ class Agent:
             which = "previous terminated container" if previous else "log of container"
             raise NoSuchLog(f'{which} "{container}" in pod "{name}" not found')
         return Source(path, lambda: not previous and found.running and found.restarts == attempt)
-
-
-def _declared_ports(pod: Object) -> list[int]:
-    """Ports on which the pod itself listens. A Service's address on one of them cannot be listened on inside the pod as well:
-    the kernel refuses a second listener as soon as one of both takes every address."""
-    every = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
-    return sorted({int(port["containerPort"]) for each in every for port in each.get("ports") or []})

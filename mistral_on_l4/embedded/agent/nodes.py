@@ -98,6 +98,13 @@ class NodeKeeper:
             if error.reason != "AlreadyExists":
                 raise
 
+    def _restore_local_node(self) -> None:
+        if LOCAL_NODE not in self._nodes:
+            try:
+                self.ensure_local_node()
+            except ApiError as error:
+                _log.info("node %s: %s", LOCAL_NODE, error)
+
     def update(self, node: Object) -> None:
         name = node["metadata"]["name"]
         known = self._nodes.get(name)
@@ -118,6 +125,7 @@ class NodeKeeper:
             beat = time.monotonic() >= next_beat
             if beat:
                 next_beat = time.monotonic() + HEARTBEAT_SECONDS
+                self._restore_local_node()
             for name, node in list(self._nodes.items()):
                 try:
                     if name not in self._capacities:

@@ -4,12 +4,12 @@ It runs as `python -I -S` with nothing but the standard library, one per pod, an
 killed agent finds its pods as they were: it connects to the Unix socket in the pod's folder and asks `hello`.
 
 Requests, one JSON message each (see frames), answered in order on the same connection:
-    hello                                            -> containers and their states
+    hello                                            -> containers and their states; separate: Services have a network of their own
     start    name, attempt, argv, env, root..., log  -> pid, or error
     signal   name, number, everyone                  -> {}
     exec     name, argv, env                         -> exit, output; closing the connection kills it
     sockets  count                                   -> that many unconnected TCP sockets of the pod's network
-    listen   address, port                           -> a listening socket of the pod's network, or error
+    listen   address, port                           -> a socket that listens on a Service's address for the pod, or error
     events                                           -> from now on, states are sent on this connection as they change
     stop                                             -> the pod ends
 """
@@ -30,8 +30,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mistral_on_l4.embedded.agent import frames
+from mistral_on_l4.embedded.agent import frames, pod_network
 from mistral_on_l4.embedded.agent.container_log import LogWriter
+from mistral_on_l4.embedded.agent.pod_network import Network
 
 # What an exec'd probe may say; kubelet keeps 10 KiB too.
 _MOST_OUTPUT = 10 * 2**10
@@ -70,8 +71,9 @@ class Exec:
 class Init:
     """The event loop."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, network: Network) -> None:
         self._listener = listener
+        self._network = network
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._containers: dict[str, Container] = {}
@@ -132,10 +134,10 @@ class Init:
     def _answer(self, connection: socket.socket, request: dict[str, Any]) -> None:
         what = request["op"]
         if what == "hello":
-            frames.send(connection, {"containers": self._states()})
+            frames.send(connection, self._hello())
         elif what == "events":
             self._watchers.append(connection)
-            frames.send(connection, {"containers": self._states()})
+            frames.send(connection, self._hello())
         elif what == "start":
             self._start(connection, request)
         elif what == "signal":
@@ -156,17 +158,17 @@ class Init:
         else:
             frames.send(connection, {"error": f"unknown request {what!r}"})
 
-    @staticmethod
-    def _listen(connection: socket.socket, address: str, port: int) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port))
-                listener.listen(1024)
-            except OSError as error:
-                frames.send(connection, {"error": os.strerror(error.errno or 0)})
-            else:
-                frames.send(connection, {}, [listener.fileno()])
+    def _listen(self, connection: socket.socket, address: str, port: int) -> None:
+        try:
+            listener = self._network.listener(address, port)
+        except OSError as error:
+            frames.send(connection, {"error": os.strerror(error.errno or 0)})
+            return
+        with listener:
+            frames.send(connection, {}, [listener.fileno()])
+
+    def _hello(self) -> dict[str, Any]:
+        return {"containers": self._states(), "separate": self._network.services is not None}
 
     def _states(self) -> list[dict[str, Any]]:
         return [container.state for container in self._containers.values()]
@@ -402,7 +404,7 @@ def main() -> None:
         os._exit(0)
     try:
         os.setsid()
-        _furnish(config)
+        network = _furnish(config)
         listener.listen(64)
     except OSError as error:
         _say(f"error {error.filename2 or error.filename or 'the pod'}: {error.strerror or error}")
@@ -415,16 +417,16 @@ def main() -> None:
     os.dup2(log, 2)
     os.close(log)
     os.close(null)
-    Init(listener).run()
+    Init(listener, network).run()
 
 
-def _furnish(config: dict[str, Any]) -> None:
+def _furnish(config: dict[str, Any]) -> Network:
     from mistral_on_l4.embedded.agent import syscalls
 
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     with contextlib.suppress(OSError):  # refused where the outer /proc is masked; that one serves then
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    syscalls.loopback_up(config["pod_ip"])
+    network = pod_network.build(config["pod_ip"])
     socket.sethostname(config["hostname"])
     # As container runtimes do: a container's user may listen on any port of its pod.
     for name, text in (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0")):
@@ -435,6 +437,7 @@ def _furnish(config: dict[str, Any]) -> None:
     for volume in config["tmpfs"]:
         options = "mode=1777" + (f",size={volume['bytes']}" if volume["bytes"] else "")
         syscalls.mount("tmpfs", volume["path"], "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, options)
+    return network
 
 
 def _say(line: str) -> None:

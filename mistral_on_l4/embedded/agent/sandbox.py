@@ -75,7 +75,8 @@ class Sandbox:
         self._changed = changed
         self._connection: socket.socket | None = None
         self._lock = threading.Lock()
-        self.states: list[dict[str, Any]] = []
+        # Whether Services are reached over a network of their own, so that containers may listen on the same ports.
+        self.separate = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -148,9 +149,10 @@ class Sandbox:
             raise SandboxGone(str(error)) from error
         self._connection.settimeout(_CALL_SECONDS)
         events.settimeout(None)
-        self.states = answer["containers"]
+        self.separate = bool(answer.get("separate"))
+        states: list[dict[str, Any]] = answer["containers"]
         threading.Thread(target=self._follow, args=(events,), name=f"events-{self.folder.name[:8]}", daemon=True).start()
-        return self.states
+        return states
 
     def _follow(self, events: socket.socket) -> None:
         try:

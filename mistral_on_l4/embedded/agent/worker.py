@@ -95,6 +95,17 @@ class PodWorker:
     def sandbox_up(self) -> bool:
         return self.sandbox is not None
 
+    @property
+    def taken_ports(self) -> list[int]:
+        """Ports of Services that cannot be listened on inside the pod because its containers say that they do.
+
+        None where Services have a network of their own; else the kernel refuses a second listener beside one on every address.
+        """
+        box = self.sandbox
+        if box is None or box.separate:
+            return []
+        return sorted({int(port["containerPort"]) for each in self.containers for port in each.spec.get("ports") or []})
+
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -469,17 +480,18 @@ class PodWorker:
     def _probed(self, probe: Probe, container: Container, attempt: int, outcome: Outcome) -> None:
         if probe not in container.probes or container.restarts != attempt or not container.running:
             return
-        verdict = probe.record(outcome, time.monotonic())
-        if not outcome.success:
+        now = time.monotonic()
+        early = probe.early(now)
+        verdict = probe.record(outcome, now)
+        if not outcome.success and not early:
             self._warn("Unhealthy", probes.describe(probe.kind, outcome), self._field(container))
         if probe.kind == "readiness":
             container.ready = container.ready if verdict is None else verdict
         elif probe.kind == "startup" and verdict:
             container.started = True
             container.ready = not any(each.kind == "readiness" for each in container.probes)
-            now = time.monotonic()
             for each in container.probes:
-                each.due = float("inf") if each is probe else max(now, each.due if each.due < now + 1 else now)
+                each.due = float("inf") if each is probe else now
         if verdict is False and probe.kind != "readiness":
             message = f"Container {container.name} failed {probe.kind} probe, will be restarted"
             self._event("Normal", "Killing", message, self._field(container))

@@ -176,11 +176,15 @@ def test_many_pods_start_and_go_together_and_each_first_process_stays_small(home
     pods = lab.client.list("v1", "Pod", lab.namespace)["items"]
     assert len({each["status"]["podIP"] for each in pods}) == 30
     assert max(rss_mib(home.pods / each["metadata"]["uid"]) for each in pods) < 13
+    assert resident_mib(processes.find(home, "agent").pid) < 70
     lab.client.delete("apps/v1", "Deployment", "many", lab.namespace, "Background")
     lab.eventually(lambda: not any((home.pods / each["metadata"]["uid"]).exists() for each in pods), 60)
 
 
 def rss_mib(folder):
-    pid = json.loads((folder / "sandbox.json").read_text())["pid"]
+    return resident_mib(json.loads((folder / "sandbox.json").read_text())["pid"])
+
+
+def resident_mib(pid):
     [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) / 1024

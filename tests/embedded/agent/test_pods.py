@@ -49,12 +49,12 @@ def web(lab, sh):
     }
     selector = {"matchLabels": {"app": "web"}}
     lab.create("apps/v1", "Deployment", "web", spec={"replicas": 2, "selector": selector, "template": pod})
-    service = lab.create("v1", "Service", "web", spec={"selector": {"app": "web"}, "ports": [{"port": 8081, "targetPort": "http"}]})
+    service = lab.create("v1", "Service", "web", spec={"selector": {"app": "web"}, "ports": [{"port": 8080, "targetPort": "http"}]})
     lab.eventually(lambda: (lab.get("Deployment", "web", "apps/v1") or {}).get("status", {}).get("readyReplicas") == 2)
     return service["spec"]["clusterIP"]
 
 
-def ask(address, port=8081, path="/"):
+def ask(address, port=8080, path="/"):
     with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=5) as answer:
         return answer.read().decode()
 
@@ -64,7 +64,7 @@ def test_two_pods_on_one_port_are_reached_by_their_service_from_the_host_and_fro
     lab.eventually(lambda: {ask(web) for _ in range(4)} == names)
     script = (
         "for name in web web.$NS web.$NS.svc web.$NS.svc.cluster.local; do "
-        "python -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())' http://$name:8081/; done"
+        "python -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())' http://$name:8080/; done"
     )
     env = [{"name": "NS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}]
     lab.pod("client", script, container={"env": env})
@@ -76,13 +76,30 @@ def test_two_pods_on_one_port_are_reached_by_their_service_from_the_host_and_fro
         pass  # the pods' own port is not the host's
 
 
+def test_a_container_that_listens_on_a_port_still_reaches_services_with_that_port(lab, web, cluster):
+    script = """
+import socket, urllib.request
+own = socket.create_server(("", 8080))
+print(urllib.request.urlopen("http://web:8080/", timeout=5).read().decode())
+socket.create_connection(("127.0.0.1", 8080), timeout=5)
+print("own", own.accept()[1][0])
+"""
+    lab.create("v1", "ConfigMap", "both", data={"both.py": script})
+    mounts = {"volumeMounts": [{"name": "code", "mountPath": "/code"}], "ports": [{"containerPort": 8080}]}
+    lab.pod("both", "python /code/both.py", container=mounts, volumes=[{"name": "code", "configMap": {"name": "both"}}])
+    lab.phase("both", "Succeeded")
+    answered, own = lab.log("both").splitlines()
+    assert answered.startswith("web-")
+    assert own == "own 127.0.0.1"
+
+
 def test_a_service_whose_last_pod_is_gone_refuses_connections(lab, web):
     ask(web)
     lab.client.patch("apps/v1", "Deployment", "web", lab.namespace, {"spec": {"replicas": 0}})
 
     def refused():
         try:
-            socket.create_connection((web, 8081), timeout=2).close()
+            socket.create_connection((web, 8080), timeout=2).close()
         except ConnectionRefusedError:
             return True
         return False

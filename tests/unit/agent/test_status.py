@@ -123,6 +123,15 @@ def test_a_probe_decides_only_when_its_threshold_is_reached():
     assert [probe.record(Outcome(False), 20.0) for _ in range(2)] == [None, False]
 
 
+def test_before_its_first_period_is_over_a_startup_probe_is_tried_soon_and_its_failures_do_not_count():
+    probe = Probe.of("startup", {"failureThreshold": 1, "periodSeconds": 5}, 10.0)
+    assert probe.record(Outcome(False), 10.0) is None
+    assert 10.0 < probe.due < 10.5
+    assert probe.record(Outcome(False), 14.9) is None
+    assert probe.due == 15.0
+    assert probe.record(Outcome(False), 15.0) is False
+
+
 def test_a_container_with_a_startup_probe_is_neither_started_nor_ready_when_it_begins():
     plain, probed = container(), container(startupProbe={"tcpSocket": {"port": 1}})
     run(plain)
