@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded.home import CHECKOUT, tools_cache
+from mistral_on_l4.embedded.home import CHECKOUT
 from mistral_on_l4.embedded.hub import checkpoints, repository
+from mistral_on_l4.embedded.progress import PlainReport
+from mistral_on_l4.embedded.toolchain import ensure_tools
 
 IMAGES = CHECKOUT / "mistral_on_l4" / "embedded" / "images"
 
@@ -30,16 +30,8 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def find_tool(name: str) -> str:
-    """A built tool: $MISTRAL_ON_L4_TOOLS, the user's cache, or PATH."""
-    folders = [Path(folder) for folder in (os.environ.get("MISTRAL_ON_L4_TOOLS", ""),) if folder]
-    for folder in folders:
-        if (folder / name).is_file():
-            return str(folder / name)
-    cached = sorted(tools_cache().glob(f"**/{name}"), key=lambda path: path.stat().st_mtime)
-    found = str(cached[-1]) if cached else shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not built yet: `make up` builds it (or set MISTRAL_ON_L4_TOOLS to its folder)")
-    return found
+    """A tool of the local stack, built now if it is neither in the cache nor on PATH."""
+    return str(ensure_tools([name], PlainReport())[name])
 
 
 @dataclasses.dataclass

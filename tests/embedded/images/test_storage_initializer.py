@@ -13,23 +13,15 @@ from typing import Any
 import boto3
 import pytest
 
-from mistral_on_l4.embedded.home import tools_cache
-
 pytestmark = pytest.mark.embedded
 
 BUCKET = "rhoai-artifacts"
-PYTHON_VARIABLE = "MISTRAL_ON_L4_STORAGE_PYTHON"
 
 
 @pytest.fixture(scope="session")
-def image_python() -> str:
+def image_python(tool: Callable[[str], str]) -> str:
     """The interpreter of the image's locked environment."""
-    named = os.environ.get(PYTHON_VARIABLE)
-    cached = sorted(tools_cache().glob("**/bin/python"), key=lambda path: path.lstat().st_mtime)
-    found = named or next((str(path) for path in reversed(cached) if "storage" in str(path)), "")
-    if not found:
-        pytest.skip(f"the storage initializer's environment is not built yet: `make up` builds it (or set {PYTHON_VARIABLE})")
-    return found
+    return tool("storage-initializer-python")
 
 
 @pytest.fixture(scope="session")

@@ -214,7 +214,8 @@ class Front:
         self._lock = threading.Condition()
         self._running = 0
         self._draining = False
-        self._listener = socket.create_server((host, port), backlog=2048, reuse_port=False)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=2048)
         self.port: int = self._listener.getsockname()[1]
 
     def serve(self) -> None:
