@@ -106,11 +106,10 @@ class KubeClient:
         entry = _named(config, "contexts", "context", name)
         cluster = _named(config, "clusters", "cluster", entry["cluster"])
         user = _named(config, "users", "user", entry["user"])
-        unsupported = {"exec", "auth-provider"} & user.keys()
-        if unsupported:
-            raise ValueError(
-                f"kubeconfig user {entry['user']!r} uses {unsupported.pop()!r}: only certificates and tokens work here"
-            )
+        if "auth-provider" in user:
+            raise ValueError(f"kubeconfig user {entry['user']!r} uses 'auth-provider': certificates, tokens and 'exec' work here")
+        if "exec" in user:
+            user = {**user, **_executed(user["exec"])}
         base = base or Path.cwd()
         headers = {}
         if token := user.get("token"):
@@ -377,6 +376,37 @@ def _named(config: Mapping[str, Any], group: str, inner: str, name: str) -> dict
             found = entry.get(inner)
             return found if isinstance(found, dict) else {}
     raise ValueError(f"kubeconfig has no {inner} named {name!r}")
+
+
+def _executed(plugin: Mapping[str, Any]) -> dict[str, str]:
+    """What a kubeconfig's exec plugin answers, as the fields of a user. Asked once: good for as long as its credential is.
+
+    Raises ValueError with the plugin's own last line.
+    """
+    import subprocess
+
+    environment = {**os.environ, **{entry["name"]: entry["value"] for entry in plugin.get("env") or []}}
+    environment["KUBERNETES_EXEC_INFO"] = json.dumps(
+        {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": False}}
+    )
+    command = [plugin["command"], *(plugin.get("args") or [])]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60.0, check=False)
+        if done.returncode:
+            raise ValueError(f"{plugin['command']}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        status = json.loads(done.stdout)["status"]
+    except FileNotFoundError:
+        raise ValueError(plugin.get("installHint") or f"{plugin['command']} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{plugin['command']} did not answer within 60 s") from None
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise ValueError(f"{plugin['command']} printed no ExecCredential") from None
+    encoded = {
+        "client-certificate-data": status.get("clientCertificateData"),
+        "client-key-data": status.get("clientKeyData"),
+    }
+    user = {name: base64.b64encode(text.encode()).decode() for name, text in encoded.items() if text}
+    return user | ({"token": status["token"]} if status.get("token") else {})
 
 
 def _file(section: Mapping[str, Any], key: str, base: Path) -> str | None:

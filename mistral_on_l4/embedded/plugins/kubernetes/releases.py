@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mistral_on_l4.embedded.home import LocalHome
@@ -83,17 +83,14 @@ def delete(client: KubeClient, identifier: str, inputs: Values) -> None:
     namespace, _, name = identifier.partition("/")
     for obj in reversed(list(_bridged(reveal(inputs)["chart"], client, installing=False))):
         _refuse_orphans(client, obj)
-        _gone(
-            lambda found=obj: client.delete(
-                found["apiVersion"], found["kind"], found["metadata"]["name"], found["metadata"].get("namespace")
-            )
-        )
-    _gone(lambda: client.delete("v1", "Secret", _secret(name), namespace))
+        meta = obj["metadata"]
+        _delete(client, obj["apiVersion"], obj["kind"], meta["name"], meta.get("namespace"))
+    _delete(client, "v1", "Secret", _secret(name), namespace)
 
 
-def _gone(act: Callable[[], Any]) -> None:
+def _delete(client: KubeClient, api_version: str, kind: str, name: str, namespace: str | None) -> None:
     try:
-        act()
+        client.delete(api_version, kind, name, namespace)
     except ApiError as error:
         if error.status != 404:
             raise

@@ -1,0 +1,256 @@
+"""`demo rehearse`: an AWS stack up and down without an account, once in calm weather and once with delays and failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from mistral_on_l4.cli import Failure, terminal
+from mistral_on_l4.cli.chat import QUESTION, ask_all
+from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
+from mistral_on_l4.embedded import cluster, kserve, plugins
+from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
+from mistral_on_l4.embedded.plugins.aws.controllers import Controllers
+from mistral_on_l4.embedded.plugins.aws.faults import VARIABLE as FAULTS_VARIABLE
+from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
+from mistral_on_l4.embedded.progress import console_report
+from mistral_on_l4.embedded.rehearsal import Edges, edges_in_events, edges_in_state, left_over, refusals, resources_of
+from mistral_on_l4.files import write_whole
+from mistral_on_l4.kube import ApiError, KubeClient
+from mistral_on_l4.live import in_stack_order, services
+from mistral_on_l4.reach import Way
+from mistral_on_l4.settings import PROJECT, PlatformName, Settings
+
+app = typer.Typer()
+
+FOLDER = "rehearsal"
+# One operation of Pulumi; an `up` with seeding takes a minute or two here.
+_PULUMI_SECONDS = 1200.0
+# Delays of each create and delete, in seconds: AWS's minutes, in small.
+_DELAY = (0.0, 1.5)
+_GONE_SECONDS = 60.0
+
+
+@app.command()
+def rehearse(
+    stack: StackOption = "dev",
+    seed: Annotated[int, typer.Option(help="Of the random delays.")] = 1,
+    calm: Annotated[bool, typer.Option(help="Only the first round, without delays and failures.")] = False,
+    keep: Annotated[bool, typer.Option(help="Leave the embedded cluster running at the end.")] = False,
+) -> None:
+    """Bring an AWS stack up and down on stand-in providers. The last line is JSON; exit code 1 if anything was left or refused."""
+    settings = stack_settings(stack)
+    if settings.platform is not PlatformName.EKS:
+        raise Failure(
+            f"stack {stack} runs on {settings.platform.value}: only AWS stacks are rehearsed (`make up` is the real thing)"
+        )
+    home = LocalHome(LocalHome.default().root / FOLDER)
+    console = terminal.console()
+    try:
+        with console_report(console) as report:
+            info = cluster.start(home, report)
+        plugins.install(home, info.tools)
+        plugins.ensure_stack(home, info, project_folder(), stack)
+        theatre = Theatre(home, info, stack, settings, console)
+        theatre.clear()
+        with Controllers(home, Ledger(theatre.ledger, settings.region)):
+            theatre.calm_round()
+            if not calm:
+                theatre.stormy_rounds(seed)
+    except (cluster.ClusterError, plugins.PluginError, ApiError) as error:
+        raise Failure(str(error)) from None
+    finally:
+        if not keep:
+            with suppress(cluster.ClusterError):
+                cluster.stop(home, purge=True)
+    problems = theatre.problems()
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False)
+    print(theatre.summary())
+    if problems:
+        raise Failure(f"the rehearsal of stack {stack} found {len(problems)} problems")
+
+
+@dataclass
+class Theatre:
+    """One rehearsal: where it plays, and what has been seen so far."""
+
+    home: LocalHome
+    info: ClusterInfo
+    stack: str
+    settings: Settings
+    console: Console
+    resources: int = 0
+    edges: Edges = field(default_factory=lambda: Edges(0, ()))
+    left: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Path:
+        return self.home.root / "aws-account.json"
+
+    @property
+    def client(self) -> KubeClient:
+        return KubeClient.from_kubeconfig(self.home.kubeconfig)
+
+    def clear(self) -> None:
+        """An empty account, and a cluster as EKS hands it over: without KServe, which the embedded one brings along."""
+        self.ledger.unlink(missing_ok=True)
+        client = self.client
+        for obj in kserve.objects(self.home, self.info):
+            if obj["kind"] in ("StorageClass", "ConfigMap"):
+                continue
+            with suppress(ApiError):
+                client.delete(obj["apiVersion"], obj["kind"], obj["metadata"]["name"])
+        deadline = time.monotonic() + _GONE_SECONDS
+        while True:
+            try:
+                client.get("v1", "Namespace", kserve.NAMESPACE)
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                raise
+            if time.monotonic() > deadline:
+                raise Failure(f"namespace {kserve.NAMESPACE} of the embedded cluster does not go within {_GONE_SECONDS:.0f} s")
+            time.sleep(0.3)
+
+    # -- rounds --------------------------------------------------------------------------------------------------------
+
+    def calm_round(self) -> None:
+        self._rule("up")
+        self._must(self.pulumi("up", "--yes", "--skip-preview"), "up")
+        self._chat()
+        exported = self._export()
+        self.resources = len(exported)
+        self.edges += edges_in_state(exported)
+        self._rule("destroy")
+        events = self.home.root / "destroy-events.jsonl"
+        events.unlink(missing_ok=True)
+        self._must(self.pulumi("destroy", "--yes", "--skip-preview", f"--event-log={events}"), "destroy")
+        self.edges += edges_in_events(events, exported)
+        self._take_stock()
+
+    def stormy_rounds(self, seed: int) -> None:
+        """A node group that fails half made, then destroy; an address that fails, then on; a delete that fails, then again."""
+        faults = self.home.root / "faults.json"
+        weather: dict[str, Any] = {"delay": _DELAY, "seed": seed}
+        self._rule("up, with random delays and a node group that does not come up")
+        write_whole(faults, json.dumps({**weather, "create": ["aws:eks/nodeGroup:NodeGroup"]}))
+        self._must_not(self.pulumi("up", "--yes", "--skip-preview", faults=faults), "up with a failing node group")
+        self._rule("destroy what there is of it")
+        self._must(self.pulumi("destroy", "--yes", "--skip-preview", faults=faults), "destroy after a failed up")
+        self._take_stock()
+        self._rule("up again, with random delays and an address that fails once")
+        write_whole(faults, json.dumps({**weather, "create": ["aws:ec2/eip:Eip"], "delete": ["aws:ec2/subnet:Subnet"]}))
+        self._must_not(self.pulumi("up", "--yes", "--skip-preview", faults=faults), "up with a failing address")
+        self._must(self.pulumi("up", "--yes", "--skip-preview", faults=faults), "up, the second time")
+        self._chat()
+        exported = self._export()
+        self.edges += edges_in_state(exported)
+        self._rule("destroy, with random delays and a delete that fails once")
+        self._must_not(self.pulumi("destroy", "--yes", "--skip-preview", faults=faults), "destroy with a failing delete")
+        self._must(self.pulumi("destroy", "--yes", "--skip-preview", faults=faults), "destroy, the second time")
+        self._take_stock()
+
+    def _chat(self) -> None:
+        """Every service is ready and answers."""
+        states = in_stack_order(services(self.client, self.settings.namespaces.services), self.settings)
+        if waiting := [f"{state.name}: {state.problem}" for state in states if not state.ready]:
+            raise Failure("; ".join(waiting))
+        for name, (_, answer) in ask_all(Way(self.client, self.settings, self.home), states, QUESTION, 12).items():
+            self.console.print(f"{name}: {answer.text.strip()}", markup=False, highlight=False)
+
+    def _take_stock(self) -> None:
+        self.left += left_over(self.ledger)
+        self.refused += refusals(self.ledger)
+        self.ledger.unlink(missing_ok=True)
+        if rest := self._export():
+            self.left += [f"in Pulumi's state: {found['urn'].rpartition('::')[2]}" for found in rest]
+
+    # -- pulumi --------------------------------------------------------------------------------------------------------
+
+    def pulumi(self, *arguments: str, faults: Path | None = None) -> int:
+        command = ["pulumi", *arguments, "--stack", self.stack, "--config-file", str(self._config()), "--suppress-permalink=true"]
+        process = subprocess.Popen(command, cwd=project_folder(), env=self._environment(faults))
+        try:
+            return process.wait(_PULUMI_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait(60.0)
+            raise Failure(f"`pulumi {arguments[0]}` did not end within {_PULUMI_SECONDS:.0f} s") from None
+        except KeyboardInterrupt:
+            # The terminal has interrupted pulumi as well, which saves its state and ends.
+            process.wait(120.0)
+            raise
+
+    def _export(self) -> Sequence[Mapping[str, Any]]:
+        command = ["pulumi", "stack", "export", "--stack", self.stack]
+        done = subprocess.run(
+            command, cwd=project_folder(), env=self._environment(None), capture_output=True, text=True, timeout=60.0, check=False
+        )
+        if done.returncode:
+            raise Failure(f"`pulumi stack export` failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        return resources_of(json.loads(done.stdout))
+
+    def _config(self) -> Path:
+        """The stack's file with the local hub in place of Hugging Face; the tracked file is never touched."""
+        file = self.home.root / f"Pulumi.{self.stack}.yaml"
+        if not file.exists():
+            document = yaml.safe_load((project_folder() / file.name).read_text())
+            document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
+            write_whole(file, yaml.safe_dump(document))
+        return file
+
+    def _environment(self, faults: Path | None) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            **plugins.pulumi_environment(self.home, self.info),
+            LEDGER_VARIABLE: str(self.ledger),
+            # Without it the CLI knows no --event-log.
+            "PULUMI_DEBUG_COMMANDS": "true",
+        }
+        environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+        environment.pop(FAULTS_VARIABLE, None)
+        return environment | ({FAULTS_VARIABLE: str(faults)} if faults else {})
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def problems(self) -> list[str]:
+        return [
+            *(f"order: {violation}" for violation in self.edges.violated),
+            *(f"left over: {item}" for item in self.left),
+            *(f"refused: {item}" for item in self.refused),
+        ]
+
+    def summary(self) -> str:
+        return json.dumps(
+            {
+                "resources": self.resources,
+                "edges_checked": self.edges.checked,
+                "edges_violated": len(self.edges.violated),
+                "left_over": len(self.left),
+            }
+        )
+
+    def _rule(self, title: str) -> None:
+        self.console.rule(title, style="dim", align="left")
+
+    def _must(self, code: int, what: str) -> None:
+        if code:
+            raise Failure(f"`pulumi {what}` did not finish, see above", code)
+
+    def _must_not(self, code: int, what: str) -> None:
+        if not code:
+            raise Failure(f"`pulumi {what}` went through, though it had to fail")
