@@ -1,0 +1,210 @@
+"""Tokens for EKS, the size of pools, and node group problems in words."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from mistral_on_l4.aws_session import AwsTrouble
+from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.eks_token import rehearsal_status, token_status
+from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
+from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.kube import KubeClient
+from mistral_on_l4.nodegroup_problems import explain
+from mistral_on_l4.settings import settings_from
+
+SESSION = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", "a-session-token", region_name="us-east-1")
+SETTINGS = settings_from({"platform": "eks"}, "test")
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_a_signed_question_to_sts_for_this_cluster_alone_and_lives_14_minutes() -> None:
+    status = token_status(SESSION, "a-cluster", "us-east-1", datetime(2026, 11, 25, 12, 0, tzinfo=UTC))
+    assert status["expirationTimestamp"] == "2026-11-25T12:14:00Z"
+    prefix, _, text = status["token"].partition(".")
+    assert prefix == "k8s-aws-v1"
+    url = urlsplit(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+    asked = parse_qs(url.query)
+    assert url.hostname == "sts.us-east-1.amazonaws.com"
+    assert asked["Action"] == ["GetCallerIdentity"]
+    assert asked["X-Amz-SignedHeaders"] == ["host;x-k8s-aws-id"]
+    assert asked["X-Amz-Expires"] == ["60"]
+    assert "not-a-real-secret" not in url.geturl()
+    other = token_status(SESSION, "another", "us-east-1", datetime(2026, 11, 25, 12, 0, tzinfo=UTC))
+    assert other["token"] != status["token"]
+
+
+def test_a_token_without_credentials_says_how_to_get_some() -> None:
+    class Nobody:
+        def get_credentials(self) -> None:
+            return None
+
+    with pytest.raises(AwsTrouble, match="no AWS credentials: `aws configure sso`"):
+        token_status(Nobody(), "a-cluster", "us-east-1")
+
+
+def test_a_rehearsed_cluster_takes_the_embedded_administrators_certificate_and_no_other_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path))
+    home = LocalHome.default()
+    home.make()
+    for name in ("crt", "key"):
+        (home.pki / f"admin.{name}").write_text(f"a {name}")
+    ledger = tmp_path / "account.json"
+    ledger.write_text(json.dumps({"resources": {"dev": {"kind": "cluster"}, "other": {"kind": "vpc"}}}))
+    assert rehearsal_status(ledger, "dev") == {"clientCertificateData": "a crt", "clientKeyData": "a key"}
+    with pytest.raises(AwsTrouble, match="has no cluster 'other'"):
+        rehearsal_status(ledger, "other")
+
+
+def kubeconfig(command: str, *arguments: str) -> str:
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": command,
+            "args": list(arguments),
+            "installHint": "a hint",
+        }
+    }
+    return json.dumps(
+        {
+            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "c",
+            "users": [{"name": "u", "user": user}],
+        }
+    )
+
+
+def test_a_kubeconfigs_plugin_is_run_and_its_token_sent() -> None:
+    answer = json.dumps({"status": {"token": "a-token"}})
+    client = KubeClient.from_kubeconfig_text(kubeconfig("echo", answer))
+    assert client._headers == {"Authorization": "Bearer a-token"}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        ("no-such-command-here", (), "a hint"),
+        ("sh", ("-c", "echo the reason >&2; exit 1"), "sh: the reason"),
+        ("echo", ("no json",), "echo printed no ExecCredential"),
+    ],
+)
+def test_a_plugin_that_gives_no_credential_is_named_with_its_reason(command: str, arguments: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        KubeClient.from_kubeconfig_text(kubeconfig(command, *arguments))
+
+
+# -- pools -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eks() -> Any:
+    client = SESSION.client("eks")
+    with Stubber(client) as stub:
+        client.stub = stub
+        yield client
+
+
+def group(name: str, pool: str | None, status: str = "ACTIVE") -> dict[str, Any]:
+    return {"nodegroup": {"nodegroupName": name, "status": status, "labels": {"mistral-on-l4/pool": pool} if pool else {}}}
+
+
+def test_parking_sets_every_gpu_pool_to_zero_and_no_other_group(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["system-1", "l4-1gpu-1", "l4-4gpu-1", "foreign"]})
+    for name, pool in (("system-1", "system"), ("l4-1gpu-1", "l4-1gpu"), ("l4-4gpu-1", "l4-4gpu"), ("foreign", None)):
+        eks.stub.add_response("describe_nodegroup", group(name, pool), {"clusterName": "c", "nodegroupName": name})
+    for name in ("l4-1gpu-1", "l4-4gpu-1"):
+        scaling = {"minSize": 0, "desiredSize": 0, "maxSize": 1}
+        asked = {"clusterName": "c", "nodegroupName": name, "scalingConfig": scaling}
+        eks.stub.add_response("update_nodegroup_config", {"update": {}}, asked)
+    for name in ("l4-1gpu-1", "l4-4gpu-1"):
+        eks.stub.add_response("describe_nodegroup", group(name, None), {"clusterName": "c", "nodegroupName": name})
+    assert resize_pools(eks, "c", wanted_sizes(SETTINGS, parked=True)) == {"l4-1gpu-1": 0, "l4-4gpu-1": 0}
+    eks.stub.assert_no_pending_responses()
+
+
+def test_unparking_goes_back_to_the_sizes_of_the_settings() -> None:
+    groups = [{"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 3}, {"name": "l4-4gpu", "instanceType": "g6.12xlarge"}]
+    settings = settings_from({"platform": "eks", "pools": {"groups": groups}}, "test")
+    assert wanted_sizes(settings, parked=False) == {"l4-1gpu": 3, "l4-4gpu": 1}
+
+
+def test_a_pool_without_a_group_is_named_before_anything_is_resized(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    with pytest.raises(Failure, match="no node group for pool l4-4gpu: `pulumi up` makes it"):
+        resize_pools(eks, "c", wanted_sizes(SETTINGS, parked=True))
+
+
+def test_a_group_that_does_not_settle_is_named_with_its_status(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    eks.stub.add_response("update_nodegroup_config", {"update": {}})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu", "UPDATING"))
+    with pytest.raises(Failure, match="l4-1gpu-1 is still UPDATING"):
+        resize_pools(eks, "c", {"l4-1gpu": 0}, deadline=-1)
+
+
+def test_parking_says_what_goes_on_billing() -> None:
+    text = costs(SETTINGS, "dev", parked=True)
+    assert text.startswith("parked: $0.")
+    assert "instead of $6." in text
+
+
+# -- node group problems -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        (
+            "AsgInstanceLaunchFailures: Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU capacity "
+            "than your current vCPU limit of 0 allows",
+            "VcpuLimitExceeded",
+        ),
+        ("AsgInstanceLaunchFailures: InsufficientInstanceCapacity - We currently do not have", "InsufficientInstanceCapacity"),
+        ("NodeCreationFailure: Instances failed to join the kubernetes cluster", "NodeCreationFailure"),
+        ("Ec2SubnetInvalidConfiguration: gone", "Ec2Subnet"),
+    ],
+)
+def test_a_node_groups_problem_is_told_by_its_most_telling_sign(text: str, sign: str) -> None:
+    assert (explain(text) or "").startswith(f"{sign}: ")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AsgInstanceLaunchFailures",
+        "InstanceLimitExceeded",
+        "InsufficientFreeAddresses",
+        "NodeCreationFailure",
+        "AccessDenied",
+        "Ec2SubnetInvalidConfiguration",
+        "Ec2LaunchTemplateInvalidConfiguration",
+        "Ec2SecurityGroupDeletionFailure",
+        "IamNodeRoleNotFound",
+        "PodEvictionFailure",
+        "AmiIdNotFound",
+        "Ec2InstanceTypeDoesNotExist",
+    ],
+)
+def test_an_issue_code_of_eks_is_explained_by_itself(code: str) -> None:
+    assert code in SESSION.client("eks").meta.service_model.shape_for("NodegroupIssueCode").enum
+    assert explain(f"{code}: some message")
+
+
+def test_what_is_no_known_problem_is_not_explained() -> None:
+    assert explain("something else went wrong") is None
