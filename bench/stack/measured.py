@@ -46,12 +46,11 @@ class MeasuredStack:
         return self._run(command, program, self.environment(), True)
 
     def last_changes(self) -> dict[str, int]:
-        """Steps of the last update, by kind."""
+        """What the last update changed, by kind of step; what it read or left alone is no change."""
         history = json.loads(
             self.run("pulumi", "stack", "history", "--stack", "local", "--json", "--page-size", "1", "--page", "1")
         )
-        found: dict[str, int] = history[0]["resourceChanges"]
-        return found
+        return {step: count for step, count in history[0]["resourceChanges"].items() if step not in ("same", "read")}
 
     def empty_program(self) -> Path:
         """A Pulumi program in Python with no resource, in the same backend."""
