@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.embedded import addresses, control_plane, crds, kserve, preflight, processes
-from mistral_on_l4.embedded.control_plane import GENERATION, Component
+from mistral_on_l4.embedded.control_plane import GENERATION, START_SECONDS, Component
 from mistral_on_l4.embedded.home import CHECKOUT, STORAGE_CLASS, ClusterInfo, LocalHome, NoCluster
 from mistral_on_l4.embedded.pki import ensure_pki
-from mistral_on_l4.embedded.progress import Quiet, Report
+from mistral_on_l4.embedded.progress import FAILED, Quiet, Report
 from mistral_on_l4.embedded.toolchain import NAMES, ToolFailed, ensure_tools
 from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.kube import ApiError, KubeClient
@@ -207,7 +207,7 @@ def _components(home: LocalHome, cluster: ClusterInfo) -> list[Component]:
         "hub",
         (sys.executable, "-m", "mistral_on_l4.embedded.hub", "--home", str(home.root), "--listen", cluster.hub_address),
         lambda: addresses.answers(host, int(port)),
-        120.0,
+        START_SECONDS,
         cwd=CHECKOUT,
     )
     found = [
@@ -221,7 +221,9 @@ def _components(home: LocalHome, cluster: ClusterInfo) -> list[Component]:
     if _is_program("mistral_on_l4.embedded.agent"):
         agent_port = cluster.ports["agent"]
         command = (sys.executable, "-m", "mistral_on_l4.embedded.agent", "--home", str(home.root))
-        found.append(Component("agent", command, lambda: control_plane.http_ok(agent_port, "/healthz"), 60.0, cwd=CHECKOUT))
+        found.append(
+            Component("agent", command, lambda: control_plane.http_ok(agent_port, "/healthz"), START_SECONDS, cwd=CHECKOUT)
+        )
     return found
 
 
@@ -243,7 +245,7 @@ def _stop_outdated(home: LocalHome, components: Iterable[Component], generation:
 def _ensure(home: LocalHome, component: Component, generation: str, report: Report) -> None:
     """Starts a component unless it runs and is healthy, and returns once it is."""
     report.begin(component.name)
-    ending = "failed"
+    ending = FAILED
     try:
         running = processes.find(home, component.name)
         if running is not None:

@@ -22,6 +22,8 @@ GENERATION = "MISTRAL_ON_L4_GENERATION"
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "XDG_CACHE_HOME", "MISTRAL_ON_L4_HUB_TOKEN")
 ETCD_SOCKET = "etcd.sock"
 PEER_SOCKET = "etcd-peer.sock"
+# What does not work ends by itself, and is noticed at once; one that only is slow gets this long, on a busy machine.
+START_SECONDS = 120.0
 # A demo's objects are a few MiB; a full disk of the user is worse than a refused write.
 ETCD_QUOTA_BYTES = 512 * 2**20
 
@@ -112,7 +114,7 @@ def etcd(home: LocalHome, cluster: ClusterInfo) -> Component:
         "--logger=zap",
         "--log-level=warn",
     )
-    return Component("etcd", command, lambda: _etcd_health(home), 30.0, cwd=home.run)
+    return Component("etcd", command, lambda: _etcd_health(home), START_SECONDS, cwd=home.run)
 
 
 def api_server(home: LocalHome, cluster: ClusterInfo) -> Component:
@@ -143,7 +145,9 @@ def api_server(home: LocalHome, cluster: ClusterInfo) -> Component:
         "--kubelet-preferred-address-types=InternalIP",
         "--profiling=false",
     )
-    return Component("kube-apiserver", command, lambda: https_ok(home, port, "/readyz"), 60.0, cwd=home.run)
+    # Measured: 70 MiB less of 450 resident, for no more processor time at the start and a tenth more afterwards.
+    env = {"GOGC": "50"}
+    return Component("kube-apiserver", command, lambda: https_ok(home, port, "/readyz"), START_SECONDS, env, home.run)
 
 
 def controller_manager(home: LocalHome, cluster: ClusterInfo) -> Component:
@@ -164,7 +168,7 @@ def controller_manager(home: LocalHome, cluster: ClusterInfo) -> Component:
         f"--controllers=*,{','.join('-' + name for name in UNUSED_CONTROLLERS)}",
         "--profiling=false",
     )
-    return Component("kube-controller-manager", command, lambda: https_ok(home, port, "/healthz"), 60.0)
+    return Component("kube-controller-manager", command, lambda: https_ok(home, port, "/healthz"), START_SECONDS)
 
 
 def scheduler(home: LocalHome, cluster: ClusterInfo) -> Component:
@@ -181,7 +185,7 @@ def scheduler(home: LocalHome, cluster: ClusterInfo) -> Component:
         f"--tls-private-key-file={home.pki / 'apiserver.key'}",
         "--profiling=false",
     )
-    return Component("kube-scheduler", command, lambda: https_ok(home, port, "/readyz"), 60.0)
+    return Component("kube-scheduler", command, lambda: https_ok(home, port, "/readyz"), START_SECONDS)
 
 
 def https_ok(home: LocalHome, port: int, path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mistral_on_l4.embedded.home import tools_cache
-from mistral_on_l4.embedded.progress import Report
+from mistral_on_l4.embedded.progress import FAILED, Report
 from mistral_on_l4.embedded.toolchain import build, ensure_tools
 from mistral_on_l4.embedded.toolchain.commands import Commands, ToolFailed, terminated_like_interrupted
 from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
@@ -77,7 +77,7 @@ def ensure_crds(crds: CrdSet, report: Report, cache: Path | None = None) -> Path
     generator = ensure_tools(["controller-gen"], report, cache)["controller-gen"]
     go = build.require_go()
     report.begin(crds.title)
-    ending = "failed"
+    ending = FAILED
     try:
         with held(cache / f"{crds.name}.lock", waiting, GENERATE_SECONDS):
             if not folder.is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.embedded import crds
-from mistral_on_l4.embedded.control_plane import Component, http_ok
+from mistral_on_l4.embedded.control_plane import START_SECONDS, Component, http_ok
 from mistral_on_l4.embedded.home import STORAGE_CLASS, STORAGE_PROVISIONER, ClusterInfo, LocalHome
 from mistral_on_l4.files import write_whole
 from mistral_on_l4.kube import ApiError, KubeClient, UnknownKind
@@ -280,7 +280,7 @@ def manager(home: LocalHome, cluster: ClusterInfo) -> Component:
     )
     env = {"TMPDIR": str(temporary), "KUBECONFIG": str(home.kubeconfig), "POD_NAMESPACE": NAMESPACE}
     # Its ready check connects to the webhooks' own port.
-    return Component("kserve-manager", command, lambda: http_ok(ports["kserve-health"], "/readyz"), 60.0, env)
+    return Component("kserve-manager", command, lambda: http_ok(ports["kserve-health"], "/readyz"), START_SECONDS, env)
 
 
 def remove_certificates(home: LocalHome) -> None:

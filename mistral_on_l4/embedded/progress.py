@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # A log is read afterwards: one line of news per phase in this many seconds is enough.
 PLAIN_SECONDS = 15.0
+# The note of a phase that did not work; it is marked as such.
+FAILED = "failed"
 
 
 class Report(Protocol):
@@ -113,7 +115,8 @@ class LiveReport:
             if (task := self._tasks.pop(phase, None)) is None:
                 return
             total = self._progress.tasks[task].total or 1
-            self._progress.update(task, total=total, completed=total, now=note or "done")
+            mark = "✗" if note == FAILED else "✓"
+            self._progress.update(task, total=total, completed=total, now=f"{mark} {note or 'done'}")
             self._progress.stop_task(task)
 
     def note(self, line: str) -> None:
@@ -131,7 +134,7 @@ def console_report(console: Console | None = None) -> Iterator[Report]:
         yield PlainReport(console.file)
         return
     columns = (
-        SpinnerColumn(finished_text="[green]✓"),
+        SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),

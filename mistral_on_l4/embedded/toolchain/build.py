@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mistral_on_l4.embedded.progress import Report
+from mistral_on_l4.embedded.progress import FAILED, Report
 from mistral_on_l4.embedded.toolchain.commands import Commands, ToolFailed
 from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.embedded.toolchain.pins import GIB, GO_MINIMUM, GoModule, GoTool
@@ -161,7 +161,7 @@ def build_module(
         report.note(f"{module.title}: process {pid} is building it already; waiting for it")
 
     report.begin(module.title)
-    ending = "failed"
+    ending = FAILED
     try:
         with held(cache / f"{module.folder}.lock", waiting, BUILD_SECONDS):
             missing = [tool for tool in tools if built(cache, module, tool) is None]

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mistral_on_l4.embedded.progress import Report
+from mistral_on_l4.embedded.progress import FAILED, Report
 from mistral_on_l4.embedded.toolchain.commands import Commands, ToolFailed
 from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.embedded.toolchain.pins import INITIALIZER_PYTHON
@@ -48,7 +48,7 @@ def install(commands: Commands, cache: Path, requirements: Path, report: Report)
         report.advance(TITLE, note=line[:60])
 
     report.begin(TITLE)
-    ending = "failed"
+    ending = FAILED
     try:
         with held(cache / f"{INITIALIZER_PYTHON}.lock", waiting, INSTALL_SECONDS):
             if installed(cache, requirements) is not None:
