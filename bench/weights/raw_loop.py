@@ -16,7 +16,7 @@ from weights_store import Store
 
 repository, bucket, prefix = sys.argv[1:]
 limits = Limits()
-hub = Hub(os.environ["HF_ENDPOINT"], None, limits, Stop(), lambda _path, _count: None)
+hub = Hub(os.environ["HF_ENDPOINT"], None, limits, Stop())
 store = Store(bucket, limits)
 snapshot = hub.snapshot(repository, "main")
 files = select(repository, snapshot.files)

@@ -20,7 +20,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -120,16 +119,7 @@ class Seeding:
 
     def __init__(self, order: Order, store: Store, limits: Limits, token: str | None, stop: Stop) -> None:
         self._order, self._store, self._limits, self._stop = order, store, limits, stop
-        self._progress: Progress | None = None
-        self._hub = Hub(order.endpoint, token, limits, stop, self._received)
-        self._received_bytes = 0
-        self._counting = threading.Lock()
-
-    def _received(self, path: str, count: int) -> None:
-        with self._counting:
-            self._received_bytes += count
-        if self._progress:
-            self._progress.received(path, count)
+        self._hub = Hub(order.endpoint, token, limits, stop)
 
     def run(self) -> Manifest:
         began = time.monotonic()
@@ -145,13 +135,13 @@ class Seeding:
         present = {path: done.size for path, done in proven.items()} | {task.file.path: task.present_bytes() for task in tasks}
         if any(present.values()):
             say(f"the bucket already has {gigabytes(sum(present.values()))} of it, {len(proven)} files whole")
-        self._progress = Progress({file.path: file.size for file in files}, present, say, self._limits.report_seconds)
-        self._progress.start()
+        progress = Progress({file.path: file.size for file in files}, present, say, self._limits.report_seconds)
+        progress.start()
         try:
-            transfer = Transfer(self._hub, snapshot, store, notes, self._limits, self._progress, self._stop)
+            transfer = Transfer(self._hub, snapshot, store, notes, self._limits, progress, self._stop)
             proven |= transfer.run(tasks)
         finally:
-            self._progress.stop()
+            progress.stop()
         manifest = Manifest(
             order.repository,
             order.revision,
@@ -161,7 +151,7 @@ class Seeding:
             tuple(proven[file.path] for file in files),
         )
         self._finish(manifest, notes)
-        seconds, came = time.monotonic() - began, self._received_bytes
+        seconds, came = time.monotonic() - began, progress.received_bytes
         say(
             f"done: {order.place} holds {len(files)} files, {gigabytes(total)}, all proven; "
             f"{gigabytes(came)} came from the hub in {duration(seconds)} ({came / 1e6 / seconds:.1f} MB/s)"

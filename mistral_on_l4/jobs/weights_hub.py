@@ -61,14 +61,13 @@ class _Location:
 
 
 class Hub:
-    """endpoint: URL of the hub; token: for gated repositories, or None; received: told of every byte as it arrives."""
+    """endpoint: URL of the hub; token: for gated repositories, or None."""
 
-    def __init__(self, endpoint: str, token: str | None, limits: Limits, stop: Stop, received: Callable[[str, int], None]) -> None:
+    def __init__(self, endpoint: str, token: str | None, limits: Limits, stop: Stop) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._token = token
         self._limits = limits
         self._stop = stop
-        self._received = received
         self._sessions = threading.local()
         self._locations: dict[str, _Location] = {}
         self._lock = threading.Lock()
@@ -129,15 +128,20 @@ class Hub:
 
     # -- content -------------------------------------------------------------------------------------------------------
 
-    def read(self, snapshot: Snapshot, file: HubFile, start: int, into: memoryview) -> None:
-        """Fills `into` with the file's bytes from `start`. Goes on where a connection ended. Raises Failure, Stopped."""
+    def read(
+        self, snapshot: Snapshot, file: HubFile, start: int, into: memoryview, arrived: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Fills `into` with the file's bytes from `start`; a broken connection is gone on with where it ended.
+
+        arrived is told, after each piece, how many bytes are there. Raises Failure, Stopped.
+        """
         done = 0
 
         def more() -> None:
             nonlocal done
             for count in self._range(snapshot, file, start + done, into[done:]):
                 done += count
-                self._received(file.path, count)
+                arrived(done)
 
         self._persist(more, progress=lambda: done)
 

@@ -32,6 +32,7 @@ class Progress:
     ) -> None:
         self._sizes, self._every, self.say = dict(sizes), every_seconds, say
         self._have = {path: present.get(path, 0) for path in sizes}
+        self.received_bytes = 0
         self._lock = threading.Lock()
         self._past: list[tuple[float, dict[str, int]]] = [(time.monotonic(), dict(self._have))]
         self._done = threading.Event()
@@ -47,6 +48,7 @@ class Progress:
     def received(self, path: str, count: int) -> None:
         with self._lock:
             self._have[path] += count
+            self.received_bytes += count
 
     def again(self, path: str, present: int = 0) -> None:
         """A file starts over."""

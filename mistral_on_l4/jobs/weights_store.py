@@ -213,9 +213,9 @@ class Store:
             raise self.failure(error, f"list parts of {key}") from error
         return found
 
-    def put_part(self, key: str, upload: str, number: int, data: bytearray) -> Part:
-        """Raises UploadGone, Failure."""
-        crc32 = crc32_text(zlib.crc32(data))
+    def put_part(self, key: str, upload: str, number: int, data: bytearray, crc: int | None = None) -> Part:
+        """crc: the data's CRC-32, if it is known already. Raises UploadGone, Failure."""
+        crc32 = crc32_text(zlib.crc32(data) if crc is None else crc)
         for tries in range(3):
             try:
                 answer = self._client.upload_part(

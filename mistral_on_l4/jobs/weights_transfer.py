@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -46,8 +47,11 @@ class Task:
     kept: dict[int, bytearray] = field(default_factory=dict)
     # Given up for a new upload; what is still on its way for it is dropped.
     dead: bool = False
-    _ready: dict[int, bytearray] = field(default_factory=dict)
+    # What has arrived of parts that are not all hashed: the buffer, and how many bytes of it are there.
+    _ready: dict[int, tuple[memoryview, int]] = field(default_factory=dict)
+    # Whole parts that are hashed, and bytes of the next one.
     _hashed: int = 0
+    _hashed_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _hashing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,34 +74,35 @@ class Task:
     def present_bytes(self) -> int:
         return sum(self.length(number) for number in self.have)
 
-    def arrived(self, number: int, data: bytearray) -> None:
-        """Hashes what can be hashed now. Another thread that is at it takes this part too, if its turn comes."""
+    def arrived(self, number: int, buffer: memoryview, there: int) -> None:
+        """Hashes what can be hashed now, while it is in the processor's cache. Whoever is at it already takes it along."""
         if self.digest is None:
             return
         with self._lock:
-            self._ready[number] = data
-        # One that leaves the loop just now may have missed our part: so look again once it is out.
-        while self._hashing.acquire(blocking=False):
+            self._ready[number] = (buffer, there)
+            turn = number == self._hashed + 1 or there == len(buffer)
+        # One that leaves the loop just now may have missed it: so look again once it is out.
+        while turn and self._hashing.acquire(blocking=False):
             try:
                 while (following := self._next()) is not None:
                     self.digest.update(following)
-                    with self._lock:
-                        self._hashed += 1
-                        del self._ready[self._hashed]
+                    self._count(len(following))
             finally:
                 self._hashing.release()
-            with self._lock:
-                if self._hashed + 1 not in self._ready:
-                    return
+            turn = self._next() is not None
 
-    def _next(self) -> bytearray | None:
+    def _next(self) -> memoryview | None:
+        """Bytes that are there and whose turn it is."""
         with self._lock:
-            return self._ready.get(self._hashed + 1)
+            buffer, there = self._ready.get(self._hashed + 1, (None, 0))
+            return buffer[self._hashed_bytes : there] if buffer is not None and there > self._hashed_bytes else None
 
-    @property
-    def hashed(self) -> bool:
+    def _count(self, count: int) -> None:
         with self._lock:
-            return self.digest is None or self._hashed == self.count
+            self._hashed_bytes += count
+            if self._hashed_bytes == self.length(self._hashed + 1):
+                self._hashed, self._hashed_bytes = self._hashed + 1, 0
+                del self._ready[self._hashed]
 
     @property
     def unhashed(self) -> set[int]:
@@ -119,7 +124,7 @@ class Transfer:
         self._unfinished = 0
         self._in_flight = 0
         self._free: list[bytearray] = []
-        self._to_send: queue.SimpleQueue[tuple[Task, int, bytearray] | None] = queue.SimpleQueue()
+        self._to_send: queue.SimpleQueue[tuple[Task, int, bytearray, int] | None] = queue.SimpleQueue()
         self.results: dict[str, SeededFile] = {}
 
     def run(self, tasks: Iterable[Task]) -> dict[str, SeededFile]:
@@ -129,7 +134,7 @@ class Transfer:
             if task.waiting:
                 self._queue.append(task)
             else:  # the kill came between its last part and the completion
-                self._to_send.put((task, _NO_PART, bytearray()))
+                self._to_send.put((task, _NO_PART, bytearray(), 0))
         readers = [threading.Thread(target=self._guard, args=(self._reader,), daemon=True) for _ in range(self._limits.connections)]
         senders = [threading.Thread(target=self._guard, args=(self._sender,), daemon=True) for _ in range(self._limits.uploads)]
         for thread in (*readers, *senders):
@@ -164,11 +169,24 @@ class Transfer:
     def _reader(self) -> None:
         while (taken := self._take()) is not None:
             task, number = taken
-            length = task.length(number)
-            data = self._buffer(length)
-            if length:
-                self._hub.read(self._snapshot, task.file, (number - 1) * task.part_bytes, memoryview(data))
-            self._to_send.put((task, number, data))
+            data = self._buffer(task.length(number))
+            self._to_send.put((task, number, data, self._read(task, number, data)))
+
+    def _read(self, task: Task, number: int, data: bytearray) -> int:
+        """Fills the buffer; its CRC-32. What must be computed of the bytes is computed piece by piece as they come."""
+        view, crc, before = memoryview(data), 0, 0
+
+        def arrived(there: int) -> None:
+            nonlocal crc, before
+            crc = zlib.crc32(view[before:there], crc)
+            self._progress.received(task.file.path, there - before)
+            before = there
+            if not task.whole:
+                task.arrived(number, view, there)
+
+        if data:
+            self._hub.read(self._snapshot, task.file, (number - 1) * task.part_bytes, view, arrived)
+        return crc
 
     def _take(self) -> tuple[Task, int] | None:
         """The next part to read, when there is a buffer for it; None when all is done. Raises Stopped."""
@@ -209,7 +227,7 @@ class Transfer:
         while (item := self._to_send.get()) is not None:
             if self._stop.is_set():
                 raise Stopped
-            task, number, data = item
+            task, number, data, crc = item
             try:
                 if number == _NO_PART:
                     self._complete(task)
@@ -218,7 +236,7 @@ class Transfer:
                 elif task.whole:
                     self._put(task, data)
                 else:
-                    self._send(task, number, data)
+                    self._send(task, number, data, crc)
             except UploadGone as gone:
                 self._restart(task, str(gone))
 
@@ -230,11 +248,9 @@ class Transfer:
         self._release(data)
         self._finished(task, digest.sha256, found)
 
-    def _send(self, task: Task, number: int, data: bytearray) -> None:
-        task.arrived(number, data)
-        self._free_hashed(task)
+    def _send(self, task: Task, number: int, data: bytearray, crc: int) -> None:
         try:
-            part: Part | None = self._store.put_part(task.key, task.upload or "", number, data)
+            part: Part | None = self._store.put_part(task.key, task.upload or "", number, data, crc)
         except (UploadGone, Failure):
             if not task.dead:
                 self._release(data)
@@ -249,7 +265,7 @@ class Transfer:
             self._release(data)
             return
         self._free_hashed(task)
-        # The last part to be sent finds all others hashed: each is hashed by a thread that only then sends its own.
+        # The last part to be sent finds all others hashed: a reader hands its part on only after it has hashed what was its turn.
         if complete:
             self._complete(task)
 

@@ -98,12 +98,13 @@ def test_a_bucket_filled_by_hand_is_proven_and_not_fetched(
 def test_kills_at_random_moments_cost_no_more_than_the_parts_in_flight(
     seeder: Any, hub: TroubledHub, repository: Repository, assert_seeded: Callable[..., None]
 ) -> None:
-    hub.bytes_per_second = 8e6
-    kills, in_flight = 5, 4
-    few = {"WEIGHTS_CONNECTIONS": "2", "WEIGHTS_UPLOADS": "2"}
+    hub.bytes_per_second = 2e7
+    # So few that a job which began anew each time would be caught: five times 12 MiB are more than is allowed.
+    kills, in_flight = 5, 2
+    few = {"WEIGHTS_CONNECTIONS": "1", "WEIGHTS_UPLOADS": "1"}
     moments = random.Random(6)
     for _ in range(kills):
-        enough = hub.sent_bytes + moments.uniform(8, 22) * MIB
+        enough = hub.sent_bytes + moments.uniform(12, 22) * MIB
         process = seeder.start(**few)
         wait_for("bytes to flow", lambda: hub.sent_bytes > enough or process.poll() is not None)  # noqa: B023
         seeder.kill()
@@ -113,7 +114,6 @@ def test_kills_at_random_moments_cost_no_more_than_the_parts_in_flight(
     assert_seeded()
     wanted = sum(entry.size for path, entry in repository.entries.items() if path.startswith(("model-", "tokenizer")))
     assert hub.sent_bytes - wanted <= kills * in_flight * 5 * MIB + MIB
-    assert "the bucket already has" in run.output
 
 
 def test_a_kill_between_last_part_and_complete_reads_nothing_again(
