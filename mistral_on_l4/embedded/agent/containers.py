@@ -41,7 +41,6 @@ class Container:
         self.program = ""
         self.container_id = ""
         self.probes: list[Probe] = []
-        self.why_killed = ""
 
     @property
     def running(self) -> bool:
@@ -76,7 +75,6 @@ class Container:
         self.state = {"running": {"startedAt": timestamp(started)}}
         self.launched = self.begun = True
         self.stopping = False
-        self.why_killed = ""
         declared = probes.declared(self.spec)
         self.probes = [Probe.of(kind, spec, now) for kind, spec in declared.items()]
         self.started = "startup" not in declared
@@ -122,5 +120,3 @@ class Container:
         self.container_id = status.get("containerID") or ""
         self.program = (status.get("imageID") or "").removeprefix("local-program://")
         self.launched = bool(self.container_id)
-        if self.terminated:
-            self.last = self.last or {}
