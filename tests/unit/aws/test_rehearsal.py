@@ -1,0 +1,88 @@
+"""Reading a rehearsal: an order that is not tied down, or was not kept, is found; and what is left, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mistral_on_l4.embedded.rehearsal import edges_in_events, edges_in_state, left_over, refusals, resources_of
+
+
+def resource(token: str, name: str, *dependencies: str, parent: str = "", **inputs: Any) -> dict[str, Any]:
+    return {
+        "type": token,
+        "urn": urn(name),
+        "inputs": inputs,
+        "dependencies": [urn(found) for found in dependencies],
+        "parent": parent,
+    }
+
+
+def urn(name: str) -> str:
+    return f"urn:pulumi:dev::p::t::{name}"
+
+
+def stack(service: tuple[str, ...] = ("store", "pool"), store: tuple[str, ...] = ("system",)) -> list[dict[str, Any]]:
+    spec = {"predictor": {"nodeSelector": {"mistral-on-l4/pool": "l4-1gpu"}}}
+    return [
+        resource("aws:ec2/vpc:Vpc", "vpc"),
+        resource("aws:eks/cluster:Cluster", "cluster", "vpc"),
+        resource("aws:eks/nodeGroup:NodeGroup", "system", "cluster", nodeGroupNamePrefix="system-"),
+        resource("aws:eks/nodeGroup:NodeGroup", "pool", "cluster", nodeGroupNamePrefix="l4-1gpu-"),
+        resource("aws:eks/nodeGroup:NodeGroup", "other", "cluster", nodeGroupNamePrefix="l4-4gpu-"),
+        resource("kubernetes:apps/v1:StatefulSet", "store", *store, metadata={"labels": {"a": "b"}}),
+        resource("kubernetes:serving.kserve.io/v1beta1:InferenceService", "service", *service, spec=spec),
+    ]
+
+
+def test_a_stack_that_is_tied_together_has_no_violation_and_the_other_pool_is_none_of_the_services_business() -> None:
+    found = edges_in_state(stack())
+    assert found.violated == ()
+    # service-store, service-pool, service-system, store-system, three groups-cluster, cluster-vpc.
+    assert found.checked == 8
+
+
+def test_a_missing_dependency_is_named() -> None:
+    assert edges_in_state(stack(service=("pool",))).violated == (
+        "InferenceService service does not depend on StatefulSet store",
+        "InferenceService service does not depend on NodeGroup system",
+    )
+    assert "StatefulSet store does not depend on NodeGroup system" in edges_in_state(stack(store=())).violated
+
+
+def test_a_component_between_two_resources_ties_them_too() -> None:
+    resources = stack(service=("pool",))
+    resources.append(resource("mistral-on-l4:x:Component", "component", "store"))
+    resources[-2]["parent"] = urn("component")
+    assert edges_in_state(resources).violated == ()
+
+
+def events(*steps: tuple[str, str]) -> str:
+    kinds = {"begin": "resourcePreEvent", "end": "resOutputsEvent"}
+    return "\n".join(json.dumps({kinds[what]: {"metadata": {"op": "delete", "urn": urn(name)}}}) for what, name in steps)
+
+
+def test_what_began_before_its_predecessor_was_gone_is_found_in_the_events(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text(events(("begin", "service"), ("begin", "store"), ("end", "service"), ("end", "store")))
+    found = edges_in_events(log, stack())
+    assert (found.checked, found.violated) == (1, ("StatefulSet store began to go before InferenceService service was gone",))
+    log.write_text(events(("begin", "service"), ("end", "service"), ("begin", "store"), ("end", "store")))
+    assert edges_in_events(log, stack()).violated == ()
+
+
+def test_leftovers_and_refusals_are_read_from_the_ledger(tmp_path: Path) -> None:
+    ledger = tmp_path / "account.json"
+    assert (left_over(ledger), refusals(ledger)) == ([], [])
+    resources = {"vpc-1": {"kind": "vpc", "name": "", "id": "vpc-1"}, "c": {"kind": "cluster", "name": "c", "id": "c"}}
+    journal = [{"deed": "created", "why": ""}, {"deed": "refused", "why": "DependencyViolation"}]
+    ledger.write_text(json.dumps({"resources": resources, "journal": journal}))
+    assert left_over(ledger) == ["cluster c", "vpc vpc-1"]
+    assert refusals(ledger) == ["DependencyViolation"]
+
+
+def test_the_stack_itself_is_no_resource() -> None:
+    export = {"deployment": {"resources": [{"type": "pulumi:pulumi:Stack"}, {"type": "aws:ec2/vpc:Vpc"}]}}
+    assert [found["type"] for found in resources_of(export)] == ["aws:ec2/vpc:Vpc"]
+    assert resources_of({"deployment": {}}) == []
