@@ -1,7 +1,8 @@
 """A small Kubernetes client: the API server's REST calls, spoken over urllib3.
 
 The official client imports in 0.6 s; this one has to start inside Pulumi providers and short commands, where that is most of
-the time, so it holds only what we call: discovery, CRUD, server-side apply and watch on plain dicts in the API's camelCase.
+the time. So it imports urllib3 at its first call, and holds only what we call: discovery, CRUD, server-side apply and watch on
+plain dicts in the API's camelCase.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import urllib3
-import yaml
+if TYPE_CHECKING:
+    import urllib3
 
 Object = dict[str, Any]
 
@@ -99,6 +100,9 @@ class KubeClient:
     @classmethod
     def from_kubeconfig_text(cls, text: str, context: str | None = None, base: Path | None = None) -> Self:
         """The same from the file's contents; `base` is where relative file names in it start."""
+        import urllib3
+        import yaml
+
         config = yaml.safe_load(text)
         if not isinstance(config, dict) or "clusters" not in config:
             raise ValueError("not a kubeconfig: it has no clusters")
@@ -126,6 +130,8 @@ class KubeClient:
     @classmethod
     def in_cluster(cls, folder: Path = SERVICE_ACCOUNT) -> Self:
         """The identity that Kubernetes gives a pod."""
+        import urllib3
+
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
         pool = urllib3.PoolManager(maxsize=4, ca_certs=str(folder / "ca.crt"))
         return cls(f"https://{host}:{port}", pool, {"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"})
@@ -142,6 +148,8 @@ class KubeClient:
         timeout: float = 30.0,
     ) -> Object:
         """Sends one request to `path` (with its leading slash) and returns the decoded JSON answer. `timeout` in seconds."""
+        import urllib3
+
         answer = self._send(method, path, body, params, content_type, urllib3.Timeout(connect=5.0, read=timeout), preload=True)
         data = answer.data
         if not data:
@@ -161,6 +169,8 @@ class KubeClient:
         timeout: urllib3.Timeout,
         preload: bool,
     ) -> urllib3.BaseHTTPResponse:
+        import urllib3
+
         headers = {**self._headers, "Accept": JSON, "User-Agent": "mistral-on-l4"}
         data: bytes | None = None
         if body is not None:
@@ -317,6 +327,8 @@ class KubeClient:
 
         A cut connection ends it quietly, like the timeout; an ERROR event (410 Expired: list again) raises ApiError.
         """
+        import urllib3
+
         params = _selectors(label_selector, field_selector)
         params |= {"watch": "true", "timeoutSeconds": str(timeout_seconds)}
         if bookmarks:

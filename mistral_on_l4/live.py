@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mistral_on_l4.kube import ApiError, KubeClient, Object
 from mistral_on_l4.manifests.metadata import PREDICTED_TPOT_ANNOTATION, PREDICTED_TTFT_ANNOTATION
 from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
-from mistral_on_l4.settings import Settings
+
+if TYPE_CHECKING:
+    from mistral_on_l4.settings import Settings
 
 # Waiting reasons of a container that say it will not start by itself.
 _TROUBLE = {

@@ -7,15 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from mistral_on_l4.embedded.plugins.kubernetes.differences import Mutability
 from mistral_on_l4.embedded.plugins.kubernetes.objects import Unsupported
 from mistral_on_l4.embedded.plugins.values import UNKNOWN, has_unknown, reveal
-
-if TYPE_CHECKING:
-    from mistral_on_l4.kube import KubeClient
+from mistral_on_l4.kube import KubeClient
 
 _UNSUPPORTED = ("renderYamlToDirectory", "upsertExistingObjects", "deleteUnreachable", "skipUpdateUnreachable", "alwaysRender")
 
@@ -68,10 +66,17 @@ def _flag(value: Any, default: bool) -> bool:
     return value is True or str(value).lower() == "true"
 
 
-def client_for(configuration: Configuration) -> KubeClient:
-    """A client for the configured cluster. Raises BadConfiguration, above all for a server that is not on this machine."""
-    from mistral_on_l4.kube import KubeClient
+def require_local(configuration: Configuration) -> None:
+    """Raises BadConfiguration for a kubeconfig that cannot be read, and for a server that is not on this machine."""
+    try:
+        server = _active_server(configuration)
+    except (OSError, ValueError, KeyError, StopIteration, TypeError) as error:
+        raise BadConfiguration(f"the kubeconfig cannot be used: {error or 'it names a context or cluster that it lacks'}") from None
+    refuse_elsewhere(server)
 
+
+def client_for(configuration: Configuration) -> KubeClient:
+    """A client for the configured cluster. Raises BadConfiguration."""
     try:
         text, base = _kubeconfig(configuration.kubeconfig)
         client = KubeClient.from_kubeconfig_text(text, configuration.context, base)
@@ -99,17 +104,19 @@ def server_of(values: Mapping[str, Any]) -> str | None:
     """URL of the active cluster in a provider's inputs, None if it cannot be told."""
     try:
         configuration = read(values)
-        if not configuration.known:
-            return None
-        import yaml
-
-        text, _ = _kubeconfig(configuration.kubeconfig)
-        config = yaml.safe_load(text)
-        name = configuration.context or config["current-context"]
-        context = next(entry["context"] for entry in config["contexts"] if entry["name"] == name)
-        return str(next(entry["cluster"]["server"] for entry in config["clusters"] if entry["name"] == context["cluster"]))
+        return _active_server(configuration) if configuration.known else None
     except (OSError, ValueError, KeyError, StopIteration, TypeError, Unsupported):
         return None
+
+
+def _active_server(configuration: Configuration) -> str:
+    import yaml
+
+    text, _ = _kubeconfig(configuration.kubeconfig)
+    config = yaml.safe_load(text)
+    name = configuration.context or config["current-context"]
+    context = next(entry["context"] for entry in config["contexts"] if entry["name"] == name)
+    return str(next(entry["cluster"]["server"] for entry in config["clusters"] if entry["name"] == context["cluster"]))
 
 
 def _kubeconfig(given: Any) -> tuple[str, Path]:

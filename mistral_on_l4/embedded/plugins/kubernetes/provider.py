@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_on_l4.embedded.plugins.kubernetes import objects, reading
-from mistral_on_l4.embedded.plugins.kubernetes.configuration import Configuration, client_for
+from mistral_on_l4.embedded.plugins.kubernetes.configuration import Configuration, client_for, require_local
 from mistral_on_l4.embedded.plugins.kubernetes.differences import Difference, compare, delete_before_replace
 from mistral_on_l4.embedded.plugins.kubernetes.field_managers import adopt_fields, explain_conflict
 from mistral_on_l4.embedded.plugins.kubernetes.objects import MANAGER, Kind
@@ -52,26 +52,32 @@ class Provider:
     def __init__(self) -> None:
         self.configuration = Configuration()
         self.cancelled = threading.Event()
-        self._client: KubeClient | None = None
+        self._lock = threading.Lock()
         self._cluster: Cluster | None = None
 
     def configure(self, configuration: Configuration) -> None:
         """Raises BadConfiguration. Does not call the cluster: it may not be up yet, and a preview may not need it."""
-        self.configuration = configuration
         if configuration.known:
-            self._client = client_for(configuration)
-            self._cluster = Cluster(self._client)
+            require_local(configuration)
+        self.configuration = configuration
+
+    @property
+    def cluster(self) -> Cluster:
+        """Made at the first use: most previews change nothing and never call it. Raises Refused while it is unknown."""
+        with self._lock:
+            if self._cluster is None:
+                if not self.configuration.known:
+                    raise Refused("the provider's kubeconfig is not known yet")
+                self._cluster = Cluster(client_for(self.configuration))
+            return self._cluster
 
     @property
     def client(self) -> KubeClient:
-        if self._client is None:
-            raise Refused("the provider's kubeconfig is not known yet")
-        return self._client
+        return self.cluster.client
 
     @property
     def _waiter(self) -> Waiter:
-        assert self._cluster is not None
-        return Waiter(self._cluster, self.cancelled)
+        return Waiter(self.cluster, self.cancelled)
 
     # -- check and diff ------------------------------------------------------------------------------------------------
 
@@ -92,7 +98,7 @@ class Provider:
 
     def _with_namespace(self, inputs: Values) -> Values:
         meta = inputs.get("metadata")
-        if not isinstance(meta, dict) or "namespace" in meta or self._client is None:
+        if not isinstance(meta, dict) or "namespace" in meta or not self.configuration.known:
             return inputs
         try:
             namespaced = self.client.resource_type(str(inputs["apiVersion"]), str(inputs["kind"])).namespaced
@@ -152,7 +158,7 @@ class Provider:
 
     def _foreseen(self, kind: Kind, inputs: Values, manager: str) -> Mapping[str, Any]:
         """What a dry run says the object will be; the inputs where none is possible."""
-        if kind.patch or self._client is None or has_unknown(inputs):
+        if kind.patch or not self.configuration.known or has_unknown(inputs):
             return inputs
         with _redacted(inputs):
             try:
@@ -222,7 +228,7 @@ class Provider:
 
     def _foreseen_update(self, body: Object, inputs: Values, manager: str, state: Values) -> Mapping[str, Any]:
         unsure = {**inputs, **({"status": state["status"]} if "status" in state else {})}
-        if self._client is None or has_unknown(inputs):
+        if not self.configuration.known or has_unknown(inputs):
             return unsure
         with _redacted(inputs):
             try:
