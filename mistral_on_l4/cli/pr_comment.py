@@ -44,4 +44,5 @@ def pr_comment(
     else:
         write_whole(out, comment.text, 0o644)
     if comment.blocked:
-        raise Failure("; ".join(comment.blocked))
+        more = f" and {len(comment.blocked) - 5} more" if len(comment.blocked) > 5 else ""
+        raise Failure("; ".join(comment.blocked[:5]) + more)

@@ -98,8 +98,8 @@ def _sections(
 ) -> Iterator[str]:
     yield f"### `{_inline(stack)}`: {_headline(preview, before, after)}"
     if blocked:
-        yield f"**Blocked**: {_text('; '.join(blocked))}."
-    yield from _misfits(after)
+        yield f"**Blocked**: {_text('; '.join(blocked[:5]))}{_more(len(blocked) - 5)}."
+    yield from _misfits(after, max(listed, 3))
     if preview.errors and not (after.misfits and len(preview.errors) == 1):
         yield _errors(preview)
     yield _fit_table(before, after, listed)
@@ -131,8 +131,8 @@ def _headline(preview: Preview, before: Plan, after: Plan) -> str:
 # -- fit, speed, cost --------------------------------------------------------------------------------------------------------
 
 
-def _misfits(after: Plan) -> Iterator[str]:
-    for service in after.misfits:
+def _misfits(after: Plan, listed: int) -> Iterator[str]:
+    for service in after.misfits[:listed]:
         lines = [
             f"**{_text(service.get('name'))}** does not fit {_text(service.get('gpus'))}x {_text(service.get('gpu'))}: "
             f"{_text(service.get('reason'))}"
@@ -169,6 +169,10 @@ def _row(name: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
     if now is None:
         return f"| ~~{_text(name)}~~ | removed | {_text(_placed(was or {}))} | | | | {_usd_of(was or {})} → 0 | |"
     old = was or {}
+    if not loads(now):
+        return (
+            f"| {_text(name)} | {_arrow(_fits(was), _fits(now))} | {_text(_placed(now))} | - | - | - | {_usd_of(now) or ''} | - |"
+        )
     cells = [
         f"{_text(name)}{'' if was is not None else ' (new)'}",
         _arrow(_fits(was), _fits(now)),
@@ -200,15 +204,11 @@ def _placed(service: Mapping[str, Any]) -> str:
 
 
 def _speed(service: Mapping[str, Any] | None) -> str | None:
-    """Milliseconds per token; a range where weights cross PCIe, since that was never measured."""
+    """Milliseconds per token; said to be unmeasured where weights cross PCIe in every step."""
     if service is None:
         return None
-    offload = service.get("offload")
-    bounds = offload.get("tpot_ms") if isinstance(offload, Mapping) else service.get("tpot_ms_range")
-    if isinstance(bounds, Sequence) and not isinstance(bounds, str) and len(bounds) == 2 and service.get("cpu_offload_gib"):
-        return f"{bounds[0]:.0f}-{bounds[1]:.0f}, unmeasured"
     figure = _figure(service, "tpot_ms", "1")
-    return f"{figure}, unmeasured" if figure and service.get("cpu_offload_gib") and not service.get("fits") else figure
+    return f"~{figure}, unmeasured" if figure and service.get("cpu_offload_gib") and not service.get("fits") else figure
 
 
 def _figure(service: Mapping[str, Any], key: str, users: str) -> str | None:
@@ -237,9 +237,9 @@ def _costs(before: Plan, after: Plan) -> Iterator[str]:
     lines = [f"**Cost**: {_arrow(_usd(was), _usd(now))} an hour"]
     if was is not None and abs(now - was) >= 0.005:
         lines.append(f"{'+' if now > was else '-'}${abs(now - was) * 24:,.2f} a day")
-    if (fixed := after.usd("fixed_usd_per_hour")) is not None:
+    if fixed := after.usd("fixed_usd_per_hour"):
         lines.append(f"{_arrow(_usd(before.usd('fixed_usd_per_hour')), _usd(fixed))} of it without any GPU")
-    if (up := after.usd("usd_per_up")) is not None:
+    if up := after.usd("usd_per_up"):
         lines.append(f"{_arrow(_usd(before.usd('usd_per_up')), _usd(up))} per `up`")
     yield ", ".join(lines)
 
@@ -256,7 +256,7 @@ def _resources(preview: Preview, listed: int) -> Iterator[str]:
     ops = [op for op in _OPS if counts[op]] + sorted(set(counts) - set(_OPS))
     total = ", ".join(f"{counts[op]:,} to {op}" for op in ops)
     unchanged = f"; {preview.unchanged:,} unchanged" if preview.unchanged else ""
-    early = " The preview stopped early, so there may be more." if preview.failed else ""
+    early = " The preview stopped early, so there may be more." if preview.stopped_early else ""
     lines = [f"**Resources**: {total}{unchanged}.{early}", ""]
     areas: dict[str, list[Change]] = {}
     for change in preview.changes:
@@ -398,7 +398,7 @@ def _text(value: Any) -> str:
     text = redacted(" ".join(str(value).split()))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     # A zero-width space keeps "@name" and "#12" from notifying people and linking issues.
-    return re.sub(r"(?<![\w/.:])([@#])(?=\w)", "\\1\u200b", text)
+    return re.sub(r"(?<![\w/.:])([@#])(?=\w)(?!sha256:)", "\\1\u200b", text)
 
 
 def _inline(text: str) -> str:

@@ -17,7 +17,7 @@ _SHOWN = re.compile(
     r"|endpointPublicAccess|publicAccessCidrs|cidrBlock|path|storageUri|storageClassName|sizeLimit|activeDeadlineSeconds|backoffLimit"
     r"|ttlSecondsAfterFinished|failureThreshold|periodSeconds|runAsUser|runAsNonRoot|privileged|allowPrivilegeEscalation"
     r"|readOnlyRootFilesystem|hostNetwork|whenDeleted|whenScaled|reclaimPolicy|runtime|chart|nodeSelector\.[^.]+|expires|owner"
-    r"|pod-security\.kubernetes\.io/[a-z]+|schedule|port|targetPort)(\[\d+\])?$"
+    r"|pod-security\.kubernetes\.io/[a-z]+|schedule|port|targetPort|values|key)(\[\d+\])?$"
 )
 _ARGUMENTS = re.compile(r"(^|\.)(args|command)$")
 # Follows from the rest: fingerprints, predictions, and what every change of a pod changes.
@@ -76,7 +76,7 @@ def _arguments(old: list[Any], new: list[Any]) -> Iterator[str]:
         if was == now:
             continue
         if names_a_secret(flag) and flag not in ("--max-num-batched-tokens",):
-            yield f"{flag} (value hidden)"
+            yield f"{flag}: changed"
         elif was is None:
             yield f"+ {flag} {redacted(now or '')}".rstrip()
         elif now is None:

@@ -30,6 +30,8 @@ _OPERATIONS = {
     "discard-replaced": "replace",
 }
 _QUIET = frozenset({"same", "read", "read-replacement", "refresh", "read-discard", "discard-read", "remove-pending-replace"})
+# What the engine adds to a failure that something else has explained.
+_SAID_ALREADY = frozenset({"preview failed", "update failed"})
 _COLORS = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*[mK]")
 
 
@@ -97,6 +99,11 @@ class Preview:
         """Whether there was no stack before: everything is created."""
         return self.unchanged == 0 and bool(self.changes) and all(change.op == "create" for change in self.changes)
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether resources may be missing: mandatory findings alone are reported after the whole program has run."""
+        return self.failed and (not self.complete or bool(self.errors) or not any(finding.mandatory for finding in self.findings))
+
 
 def read_events(path: Path) -> Preview:
     """Raises EventsError when the file is missing or holds no event at all."""
@@ -139,7 +146,7 @@ def preview_of(events: Iterable[Mapping[str, Any]]) -> Preview:
         elif diagnostic := event.get("diagnosticEvent"):
             text = redacted(plain_text(diagnostic.get("message", "")))
             # Ephemeral lines are progress; the rest of a traceback comes as "info#err".
-            if text and not diagnostic.get("ephemeral"):
+            if text and text not in _SAID_ALREADY and not diagnostic.get("ephemeral"):
                 if diagnostic.get("severity") == "error":
                     errors[text] = None
                 elif diagnostic.get("severity") == "warning":
@@ -170,15 +177,16 @@ def _take(step: Mapping[str, Any], changes: dict[str, Change], declared: dict[st
     """Adds a step's change; returns 1 for a resource that stays as it is."""
     op, token, urn = str(step.get("op")), str(step.get("type")), str(step.get("urn"))
     old, new = step.get("old") or {}, step.get("new") or {}
-    # The stack itself and components are only names for what is inside them.
-    if token == "pulumi:pulumi:Stack" or not (new or old).get("custom", True):
+    # The stack itself and components are only names for what is inside them; `custom` is left out where it is false.
+    if token == "pulumi:pulumi:Stack" or not (new or old).get("custom"):
         return 0
     change = Change(_OPERATIONS.get(op, op), urn, token, old.get("inputs") or {}, new.get("inputs") or {}, tuple(_paths(step)))
-    if new and op not in ("delete", "delete-replaced", "discard", "discard-replaced"):
+    provider = token.startswith("pulumi:providers:")
+    if new and not provider and (op == "same" or op not in _QUIET) and _OPERATIONS.get(op) != "delete" and op != "delete-replaced":
         declared[urn] = change
     if op in _QUIET:
-        return int(op == "same" and not token.startswith("pulumi:providers:"))
-    if token.startswith("pulumi:providers:") and op == "create":
+        return int(op == "same" and not provider)
+    if provider and op == "create":
         return 0
     known = changes.get(urn)
     if known is None:
@@ -233,6 +241,6 @@ def between(before: Preview, after: Preview) -> Preview:
         if urn not in after.declared:
             changes.append(replace(old, op="delete", before=old.after, after={}))
     # An aborted preview declares less than the program would: what is missing from it is not deleted.
-    if not after.complete or after.failed:
+    if after.stopped_early:
         changes = [change for change in changes if change.op != "delete"]
     return replace(after, changes=tuple(changes), unchanged=len(after.declared) - sum(change.op != "delete" for change in changes))

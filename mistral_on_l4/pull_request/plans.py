@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class Plan:
     document: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
-    @property
+    @cached_property
     def services(self) -> Mapping[str, Mapping[str, Any]]:
         return {str(service.get("name")): service for service in self.document.get("services") or () if isinstance(service, dict)}
 

@@ -33,8 +33,10 @@ _FORMS = (
 )
 _NAMES = r"(?:password|passwd|passphrase|secret[_-]?(?:access[_-]?)?key|api[_-]?key|access[_-]?key(?:[_-]?id)?|token|bearer)"
 # `password=...`, `"api_key": "..."`, `--api-key ...`: the value goes, the name stays. In prose a name is followed by a word.
+# No part of a pattern may begin anywhere inside a long word: error texts are long, and this must stay linear.
 _NAMED = re.compile(
-    rf"""((?:[\w.-]*{_NAMES})["']?\s*[:=]\s*|(?:--[\w-]*{_NAMES})\s+|\bBearer\s+)["']?([^\s"',;)}}\]]{{6,}})""", re.IGNORECASE
+    rf"""({_NAMES}["']?\s*[:=]\s*|--{_NAMES}\s+|--[a-z]+-{_NAMES}\s+|\bBearer\s+)["']?(?!\[hidden)([^\s"',;)}}\]]{{6,}})""",
+    re.IGNORECASE,
 )
 _LONG = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{28,}(?![A-Za-z0-9+/=_-])")
 _SECRET_PATH = re.compile(
