@@ -41,7 +41,9 @@ def main() -> int:
         return 1
     ended.wait()
     agent.stop()
-    return 0
+    logging.shutdown()
+    # Watches and probes that still wait for an answer are nobody's business any more.
+    os._exit(0)
 
 
 if __name__ == "__main__":

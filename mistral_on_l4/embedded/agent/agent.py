@@ -126,8 +126,6 @@ class Agent:
         sandbox.end_all(self._home.pods)
         self._keeper.stop()
         self._proxy.stop()
-        for server in self._servers:
-            server.shutdown()
 
     def _problem(self) -> str:
         return "" if self._started else "not watching yet"
