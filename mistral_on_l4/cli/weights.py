@@ -88,11 +88,12 @@ def prune(
 ) -> None:
     """Delete what belongs to no complete checkpoint: stray objects, unfinished uploads, prefixes of services that are gone.
 
-    Objects below a prefix without a manifest are left alone, as a Job may be writing them.
+    Objects below a prefix without a manifest are left alone, as a Job may be writing them. In an external bucket, which other
+    stacks may share, only the prefixes of this stack's services are looked at.
     """
     settings = stack_settings(stack)
     with store_of(settings) as store:
-        objects, uploads, skipped = _prunable(store, prefixes(settings))
+        objects, uploads, skipped = _prunable(store, prefixes(settings), shared=settings.object_store.kind == "external")
         for prefix in skipped:
             print(f"{prefix} has no manifest: a Job may be writing it, left alone")
         for key, size in sorted(objects.items()):
@@ -109,12 +110,13 @@ def prune(
         print(f"{gigabytes(sum(objects.values()))} in {len(objects)} objects and {len(uploads)} uploads; add --yes to delete them")
 
 
-def _prunable(store: Store, wanted: list[str]) -> tuple[dict[str, int], list[tuple[str, str]], list[str]]:
+def _prunable(store: Store, wanted: list[str], shared: bool) -> tuple[dict[str, int], list[tuple[str, str]], list[str]]:
     """(objects by key with their bytes, uploads, prefixes that are left alone)."""
     objects: dict[str, int] = {}
     uploads: list[tuple[str, str]] = []
     skipped: list[str] = []
-    known = {key.removeprefix(FOLDER).removesuffix(".json") + "/" for key in store.objects(FOLDER) if _is_manifest(key)}
+    manifests = [] if shared else store.objects(FOLDER)
+    known = {key.removeprefix(FOLDER).removesuffix(".json") + "/" for key in manifests if _is_manifest(key)}
     for prefix in sorted({*wanted, *known}):
         manifest = read_manifest(store, prefix)
         if manifest is None:

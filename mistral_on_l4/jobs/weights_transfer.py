@@ -21,8 +21,8 @@ from mistral_on_l4.jobs.weights_progress import Progress
 from mistral_on_l4.jobs.weights_record import Notes, OpenUpload, SeededFile
 from mistral_on_l4.jobs.weights_store import Part, Store, StoredObject, UploadGone
 
-# Digests of so many files grow side by side: one SHA-256 is slower than the network of a large instance.
-_FILES_AT_ONCE = 4
+# Digests of so many files grow side by side. More would end together, and leave the store to join all of them at the end.
+_FILES_AT_ONCE = 2
 _RESTARTS = 3
 _STOP_SECONDS = 2.0
 _NO_PART = 0
