@@ -32,6 +32,7 @@ from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import unknown_checking_proxy
 
 from policies.pack import POLICIES
+from policies.rule import forget_inputs
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ def analyze(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Finding]:
     """Every violation, as a preview would report it. settings: of policies by name, as in --policy-pack-config."""
+    forget_inputs()
+    # As the engine does: every resource meets the resource policies, then the whole stack meets the others.
+    ordered = sorted(policies, key=lambda policy: isinstance(policy, StackValidationPolicy))
     with _configuration(recording.config):
-        return [finding for policy in policies for finding in _run(policy, recording, (settings or {}).get(policy.name, {}))]
+        return [finding for policy in ordered for finding in _run(policy, recording, (settings or {}).get(policy.name, {}))]
 
 
 def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> Iterator[Finding]:

@@ -75,6 +75,16 @@ class Stack:
         return [resource for resource in self.resources if resource.kind in kinds]
 
 
+# Inputs of the resources of this run, by URN. The engine shows stack policies outputs, and in the first preview of a stack that
+# makes its own cluster a Kubernetes object has none. It has shown the inputs before, one by one, to the resource policies.
+_inputs: dict[str, Resource] = {}
+
+
+def forget_inputs() -> None:
+    """For runs over several stacks in one process; the engine starts a process for each run."""
+    _inputs.clear()
+
+
 # A violation of a stack: the sentence, and the resource it is about.
 StackFinding = tuple[str, str | None]
 
@@ -94,7 +104,9 @@ def resource_rule(
         def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
             provider = plain(args.provider.props) if args.provider else {}
             config = _with_defaults(args.get_config(), settings)
-            for text in check(Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, config)):
+            resource = Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, config)
+            _inputs[args.urn] = resource
+            for text in check(resource):
                 report(f"{text}. Fix: {fix}", None)
 
         return ResourceValidationPolicy(
@@ -141,6 +153,8 @@ def stack_rule(
 
 
 def _resource(found: PolicyResource) -> Resource:
+    if found.urn in _inputs:
+        return _inputs[found.urn]
     provider = plain(found.provider.props) if found.provider else {}
     return Resource(found.resource_type, found.name, found.urn, plain(found.props), provider)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi_policy import EnforcementLevel, PolicyResource, StackValidationArgs, StackValidationPolicy
 
 from policies.confidential import entropy, looks_random, secret_in
-from policies.offline import Declared, Recording, analyze
+from policies.offline import Declared, Recording, _options, analyze
 from policies.pack import POLICIES
 from policies.reading import UNKNOWN, at, plain
+from policies.rule import forget_inputs
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -101,6 +103,22 @@ def test_a_resource_of_an_unknown_kind_passes(recorded: Callable[[str], Recordin
     )
     recording = recorded("dev")
     assert analyze(dataclasses.replace(recording, resources=(strange,))) == []
+
+
+def test_the_first_preview_of_a_stack_that_makes_its_own_cluster_is_judged_by_inputs(recorded: Callable[[str], Recording]) -> None:
+    """Kubernetes objects have no outputs yet then, and outputs are all that the engine shows to stack policies."""
+    recording = recorded("dev")
+    forget_inputs()
+    analyze(recording)
+    stack = [
+        PolicyResource(found.token, {}, found.urn, found.name, _options(found), None, None, [], {}) for found in recording.resources
+    ]
+    reported: list[str] = []
+    for policy in POLICIES:
+        if isinstance(policy, StackValidationPolicy) and policy.enforcement_level is EnforcementLevel.MANDATORY:
+            settings = {"elsewhere": ["ServiceAccount/default"]} if policy.name == "references-exist" else {}
+            policy.validate(StackValidationArgs(stack, settings), lambda text, urn=None: reported.append(text))
+    assert reported == []
 
 
 def test_settings_of_a_policy_change_its_limit(recorded: Callable[[str], Recording]) -> None:
