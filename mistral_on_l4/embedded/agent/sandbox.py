@@ -135,7 +135,11 @@ class Sandbox:
             self.kill()
             problems = [line.removeprefix("error ") for line in said if not line.startswith("pid ")]
             raise SandboxFailed(problems[-1] if problems else "the pod's first process ended without a word")
-        self.attach()
+        try:
+            self.attach()
+        except SandboxGone as error:
+            self.kill()
+            raise SandboxFailed(f"the pod's first process does not answer: {error}") from error
 
     def attach(self) -> list[dict[str, Any]]:
         """Connects to a pod_init that runs, and returns the states of its containers. Raises SandboxGone."""
