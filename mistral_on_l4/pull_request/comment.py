@@ -20,12 +20,19 @@ _LISTED = (25, 10, 4, 1, 0)
 _LONGEST_ERROR = 4_000
 
 _AREAS = {
-    "GPU nodes and cluster": ("mistral-on-l4:local:", "mistral-on-l4:eks:", "mistral-on-l4:aws:", "mistral-on-l4:openshift:"),
+    "GPU nodes and cluster": (
+        "mistral-on-l4:local:",
+        "mistral-on-l4:eks:",
+        "mistral-on-l4:aws:",
+        "mistral-on-l4:openshift:",
+        "mistral-on-l4:cluster:Charts",
+        "mistral-on-l4:cluster:ImagePull",
+    ),
     "Services": ("mistral-on-l4:serving:",),
     "Weights": ("mistral-on-l4:weights:",),
     "Object store": ("mistral-on-l4:storage:",),
     "Registry": ("mistral-on-l4:registry:",),
-    "Namespaces": ("mistral-on-l4:cluster:",),
+    "Namespaces": ("mistral-on-l4:cluster:Namespaces",),
     "Secrets": ("mistral-on-l4:secrets:",),
     "Monitoring": ("mistral-on-l4:monitoring:",),
 }
@@ -278,6 +285,7 @@ def _area_lines(area: str, changes: Sequence[Change], listed: int) -> Iterator[s
     for op in dict.fromkeys((*_OPS, *(change.op for change in changes))):
         same = [change for change in changes if change.op == op]
         if op in ("update", "replace"):
+            same.sort(key=lambda change: (_kind(change), _name(change)))
             for change in same[:listed]:
                 yield f"  - {op} {_label(change)}{_changed(change)}"
             if len(same) > listed:
@@ -295,9 +303,9 @@ def _changed(change: Change) -> str:
 
 
 def _by_kind(changes: Sequence[Change], named: int) -> str:
-    """`2 Job (a, b), 1 Secret`: however many there are, one phrase."""
+    """`2 Job (a, b), 1 Secret`: however many there are, one phrase, and the same whatever order the engine took."""
     kinds: dict[str, list[str]] = {}
-    for change in changes:
+    for change in sorted(changes, key=lambda change: (_kind(change), _name(change))):
         kinds.setdefault(_kind(change), []).append(_name(change))
     phrases = []
     for kind, names in kinds.items():
@@ -344,13 +352,13 @@ def _policies(preview: Preview, listed: int) -> Iterator[str]:
 
 def _findings(findings: Sequence[PolicyFinding], listed: int) -> Iterator[str]:
     policies: dict[str, list[PolicyFinding]] = {}
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: finding.policy):
         policies.setdefault(finding.policy, []).append(finding)
     for policy, group in policies.items():
         severity = f" ({_text(group[0].severity)})" if group[0].severity else ""
         what = [finding.text.partition(". Fix: ") for finding in group]
         fixes = dict.fromkeys(fix for _, _, fix in what if fix)
-        texts = list(dict.fromkeys(text for text, _, _ in what))
+        texts = sorted({text for text, _, _ in what})
         most = max(listed, 1)
         yield f"- **{_text(policy)}**{severity}: {'; '.join(_text(text) for text in texts[:most])}{_more(len(texts) - most)}"
         if group[0].why and group[0].why != group[0].text:

@@ -32,6 +32,9 @@ _OPERATIONS = {
 _QUIET = frozenset({"same", "read", "read-replacement", "refresh", "read-discard", "discard-read", "remove-pending-replace"})
 # What the engine adds to a failure that something else has explained.
 _SAID_ALREADY = frozenset({"preview failed", "update failed"})
+# Endings of names: AWS's resources with a prefix take a time and a counter, Pulumi's autonaming seven hexadecimal digits.
+_DRAWN_BY_TIME = re.compile(r"(?<=-)20\d{12}[0-9a-f]{8,14}$")
+_DRAWN_AT_RANDOM = re.compile(r"-[0-9a-f]{7}$")
 _COLORS = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*[mK]")
 
 
@@ -219,6 +222,18 @@ def _finding(policy: Mapping[str, Any]) -> PolicyFinding:
     )
 
 
+def _without_drawn_names(value: Any, key: str = "") -> Any:
+    """Inputs with `*` for the endings that providers draw anew where no state keeps them: they would differ in every preview."""
+    if isinstance(value, Mapping):
+        return {name: _without_drawn_names(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_drawn_names(item, key) for item in value]
+    if isinstance(value, str):
+        value = _DRAWN_BY_TIME.sub("*", value)
+        return _DRAWN_AT_RANDOM.sub("-*", value) if key.lower().endswith("name") else value
+    return value
+
+
 def plain_text(text: str) -> str:
     """Without the engine's colour directives and terminal codes."""
     return _COLORS.sub("", text).strip()
@@ -235,8 +250,10 @@ def between(before: Preview, after: Preview) -> Preview:
         old = before.declared.get(urn)
         if old is None:
             changes.append(replace(change, op="create", before={}))
-        elif old.after != change.after:
-            changes.append(replace(change, op="update", before=old.after, paths=()))
+            continue
+        was, now = _without_drawn_names(old.after), _without_drawn_names(change.after)
+        if was != now:
+            changes.append(replace(change, op="update", before=was, after=now, paths=()))
     for urn, old in before.declared.items():
         if urn not in after.declared:
             changes.append(replace(old, op="delete", before=old.after, after={}))

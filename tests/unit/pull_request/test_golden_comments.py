@@ -16,39 +16,45 @@ from mistral_on_l4.pull_request.events import between, read_events
 from mistral_on_l4.pull_request.plans import read_plan
 
 GOLDEN = Path(__file__).with_name("golden")
-STACK = "local"
 
 
 @pytest.mark.parametrize(
-    ("scenario", "blocked"),
+    ("stack", "scenario", "blocked"),
     [
-        ("two-gpu-nodes", False),
-        ("w4a16", False),
-        ("misfit", True),
-        ("forbidden", True),
-        ("failed", True),
+        ("dev", "two-gpu-nodes", False),
+        ("dev", "w4a16", False),
+        ("dev", "misfit", True),
+        ("local", "two-gpu-nodes", False),
+        ("local", "forbidden", True),
+        ("local", "failed", True),
     ],
 )
 def test_the_comment_of_a_recorded_preview_reads_as_its_golden_file(
-    recorded: Callable[[str, str], Path], scenario: str, blocked: bool
+    recorded: Callable[[str, str], Path], stack: str, scenario: str, blocked: bool
 ) -> None:
-    comment = comment_of(recorded, STACK, scenario)
-    golden = GOLDEN / f"{STACK}-{scenario}.md"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(comment.text)
-    assert comment.text == golden.read_text()
+    comment = comment_of(recorded, stack, scenario)
+    assert comment.text == golden(f"{stack}-{scenario}", comment.text)
     assert bool(comment.blocked) is blocked
 
 
 def test_a_first_preview_without_anything_before_folds_its_creations_away(recorded: Callable[[str, str], Path]) -> None:
-    comment = render(
-        STACK, read_events(recorded(f"{STACK}-base", "jsonl")), read_plan(None), read_plan(recorded(f"{STACK}-base", "plan.json"))
-    )
-    golden = GOLDEN / f"{STACK}-first.md"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(comment.text)
-    assert comment.text == golden.read_text()
+    preview, plan = read_events(recorded("dev-base", "jsonl")), read_plan(recorded("dev-base", "plan.json"))
+    comment = render("dev", preview, read_plan(None), plan)
+    assert comment.text == golden("dev-first", comment.text)
     assert comment.blocked == ()
+
+
+def test_two_previews_of_one_commit_show_no_change(recorded: Callable[[str, str], Path]) -> None:
+    """Names that a provider draws at random are no change, where no state keeps them."""
+    base, again = read_events(recorded("dev-base", "jsonl")), read_events(recorded("dev-two-gpu-nodes", "jsonl"))
+    assert [change.name for change in between(base, again).changes] == ["pool-l4-1gpu-nodes"]
+
+
+def golden(name: str, text: str) -> str:
+    file = GOLDEN / f"{name}.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    return file.read_text()
 
 
 def comment_of(recorded: Callable[[str, str], Path], stack: str, scenario: str) -> Comment:
