@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.embedded import crds
 from mistral_on_l4.embedded.control_plane import START_SECONDS, Component, http_ok
-from mistral_on_l4.embedded.home import STORAGE_CLASS, STORAGE_PROVISIONER, ClusterInfo, LocalHome
+from mistral_on_l4.embedded.home import CHECKOUT, STORAGE_CLASS, STORAGE_PROVISIONER, ClusterInfo, LocalHome
 from mistral_on_l4.files import write_whole
 from mistral_on_l4.kube import ApiError, KubeClient, UnknownKind
 
@@ -270,7 +271,16 @@ def manager(home: LocalHome, cluster: ClusterInfo) -> Component:
         if not (certificates / target).exists() or (certificates / target).read_bytes() != data:
             write_whole(certificates / target, data)
     ports = cluster.ports
+    here = [f"127.0.0.1:{ports[name]}" for name in ("kserve-webhook", "kserve-health", "kserve-metrics")]
+    # Its webhook server listens on every address and cannot be told otherwise, so it gets a network of its own.
     command = (
+        sys.executable,
+        "-S",
+        "-m",
+        "mistral_on_l4.embedded.confined",
+        *(f"--listen={address}" for address in here),
+        f"--reach=127.0.0.1:{cluster.api_server_port}",
+        "--",
         cluster.tools["kserve-manager"],
         f"--metrics-addr=127.0.0.1:{ports['kserve-metrics']}",
         f"--health-probe-addr=127.0.0.1:{ports['kserve-health']}",
@@ -280,7 +290,7 @@ def manager(home: LocalHome, cluster: ClusterInfo) -> Component:
     )
     env = {"TMPDIR": str(temporary), "KUBECONFIG": str(home.kubeconfig), "POD_NAMESPACE": NAMESPACE}
     # Its ready check connects to the webhooks' own port.
-    return Component("kserve-manager", command, lambda: http_ok(ports["kserve-health"], "/readyz"), START_SECONDS, env)
+    return Component("kserve-manager", command, lambda: http_ok(ports["kserve-health"], "/readyz"), START_SECONDS, env, CHECKOUT)
 
 
 def remove_certificates(home: LocalHome) -> None:
