@@ -238,10 +238,41 @@ def test_an_update_of_arguments_returns_only_when_the_new_pod_is_ready(changed: 
     assert any("4096" in argument for argument in pod["spec"]["containers"][0]["args"])
 
 
+@pytest.fixture
+def taken_gpu(stack: Any) -> Iterator[None]:
+    """Somebody else's pod that waits for a GPU of the pool and takes the next one that appears."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "somebody-else", "namespace": "default"},
+        "spec": {
+            "nodeSelector": {"mistral-on-l4/pool": "l4-1gpu"},
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "training",
+                    "image": "docker.io/kserve/storage-initializer:v0.20.0",
+                    "command": ["python", "-c", "import time; time.sleep(3600)"],
+                    "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                }
+            ],
+        },
+    }
+    subprocess.run(["kubectl", "apply", "-f", "-"], input=json.dumps(pod), text=True, check=True, env=dict(stack.environment))
+    yield
+    stack.kubectl("delete", "pod", "somebody-else", "--ignore-not-found")
+
+
+@pytest.mark.usefixtures("taken_gpu")
 def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_runs_out(changed: Any) -> None:
-    # The planner refuses a pool that is too small; a node that goes out of service meanwhile is beyond it.
-    changed.kubectl("cordon", "l4-1gpu-0")
-    configure(changed, services=services_with(name="mistral-24b-moved"))
+    # The planner refuses a pool that is too small; that somebody else takes its GPU is beyond it.
+    second = {**services_with()[1], "name": "mistral-24b-second"}
+    pools = [
+        {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 2},
+        {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
+    ]
+    configure(changed, services=[*services_with(), second], pools={"groups": pools})
     process = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
         cwd=changed.folder,
@@ -251,12 +282,11 @@ def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_ru
         text=True,
     )
     try:
-        said = _read_until(process, "unschedulable", seconds=120)
+        said = _read_until(process, "Insufficient nvidia.com/gpu", seconds=120)
     finally:
-        changed.kubectl("uncordon", "l4-1gpu-0")
         process.send_signal(signal.SIGINT)
         process.wait(120)
-    assert "mistral-24b-moved" in said
+    assert "mistral-24b-second" in said
     # Back to the shipped configuration: what was half made goes.
     shutil.copy(Path(__file__).resolve().parents[3] / "Pulumi.local.yaml", changed.folder / "Pulumi.local.yaml")
     changed.pulumi("up", "--yes", "--skip-preview")
