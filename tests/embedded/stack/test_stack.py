@@ -285,7 +285,7 @@ def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_ru
         said = _read_until(process, "Insufficient nvidia.com/gpu", seconds=120)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(120)
+        process.communicate(timeout=120)
     assert "mistral-24b-second" in said
     # Back to the shipped configuration: what was half made goes.
     shutil.copy(Path(__file__).resolve().parents[3] / "Pulumi.local.yaml", changed.folder / "Pulumi.local.yaml")
