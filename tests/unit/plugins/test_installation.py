@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,11 @@ def test_no_secret_is_in_the_environment(home: LocalHome, tools: dict[str, str])
     environment = plugins.pulumi_environment(home, cluster_info(tools))
     secret = Path(environment["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
     assert not any(secret in value for value in environment.values())
+
+
+@pytest.mark.parametrize("module", ["kubernetes.server", "language_python.host"])
+def test_a_plugin_starts_without_what_takes_longest_to_import(module: str) -> None:
+    heavy = ("pydantic", "urllib3", "yaml", "boto3", "pulumi.resource", "mistral_on_l4.settings")
+    program = f"import sys, mistral_on_l4.embedded.plugins.{module}\nprint([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
