@@ -5,11 +5,33 @@ from __future__ import annotations
 import pulumi
 import pulumi_kubernetes as k8s
 
+from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.settings import NamespaceSettings
 
 # Names the stack that made a namespace, so that a second one in the same cluster is refused before anything is created.
 STACK_LABEL = "mistral-on-l4/stack"
+
+
+def owned_elsewhere(client: KubeClient, settings: NamespaceSettings) -> str | None:
+    """Which of the namespaces belongs to another stack, in words; None if none does. Raises ApiError.
+
+    Two stacks with the same namespaces in one cluster would take each other's objects over, and destroy them.
+    """
+    for namespace in (settings.services, settings.object_store, settings.registry):
+        try:
+            found = client.get("v1", "Namespace", namespace)
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            raise
+        owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
+        if owner not in (None, pulumi.get_stack()):
+            return (
+                f"namespace {namespace} belongs to stack {owner!r} of this cluster: destroy that one first, or give this stack "
+                "names of its own (mistral-on-l4:namespaces)"
+            )
+    return None
 
 
 class Namespaces(pulumi.ComponentResource):

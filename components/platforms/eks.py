@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -21,9 +22,13 @@ from components.aws.tags import stack_tags
 from components.aws.zones import common_zones, offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull
+from components.namespaces import owned_elsewhere
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.account import REHEARSAL_ACCOUNT, cluster_name
+from mistral_on_l4.aws_session import AwsTrouble, session
+from mistral_on_l4.eks_access import token_status
 from mistral_on_l4.images import image
+from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.manifests.metadata import POOL_LABEL
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue
@@ -61,6 +66,7 @@ class EksPlatform(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         stack = pulumi.get_stack()
         _refuse_two_regions(settings.region)
+        _refuse_exposure(settings)
         self.rehearsal = aws.get_caller_identity().account_id == REHEARSAL_ACCOUNT
         self._tags = stack_tags(stack, settings.tags)
         self._cluster_name = cluster_name(settings, stack)
@@ -170,6 +176,8 @@ class EksPlatform(pulumi.ComponentResource):
 
     def _adopted(self) -> Mapping[str, pulumi.Input[str]]:
         adopted = adopt(self._cluster_name, self._settings.region)
+        if not self.rehearsal:
+            _refuse_another_stack(adopted, self._settings)
         self._cluster = adopted
         return existing_subnets(self._settings.network.existing_subnet_ids or adopted.subnet_ids, self._settings.region)
 
@@ -278,6 +286,33 @@ class EksPlatform(pulumi.ComponentResource):
             if first <= date <= last:
                 pulumi.log.warn(f"GPU node image {release} is known to be broken: {why}; new pools should wait for its successor")
         return release
+
+
+def _refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:
+    """Looks into an adopted cluster before anything is declared; one that cannot be looked into is only warned of."""
+    name = cluster.cluster_name
+    try:
+        token = token_status(session(settings.region), name, settings.region)["token"]
+        config = {
+            "current-context": name,
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "clusters": [{"name": name, "cluster": {"server": cluster.endpoint, "certificate-authority-data": cluster.ca}}],
+            "users": [{"name": name, "user": {"token": token}}],
+        }
+        problem = owned_elsewhere(KubeClient.from_kubeconfig_text(json.dumps(config)), settings.namespaces)
+    except (AwsTrouble, ApiError, OSError, ValueError) as error:
+        pulumi.log.warn(f"whether another stack lives in cluster {name} could not be looked at: {error}")
+        return
+    if problem:
+        raise pulumi.RunError(problem)
+
+
+def _refuse_exposure(settings: Settings) -> None:
+    if settings.access.exposure != "none":
+        raise pulumi.RunError(
+            f"{PROJECT}:access.exposure {settings.access.exposure!r} is not built for platform 'eks': vLLM's key guards /v1 alone, "
+            "so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` reach it"
+        )
 
 
 def _refuse_two_regions(region: str) -> None:

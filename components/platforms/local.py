@@ -9,7 +9,7 @@ from typing import Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.namespaces import STACK_LABEL
+from components.namespaces import owned_elsewhere
 from mistral_on_l4.embedded.home import LocalHome, NoCluster
 from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS, POOL_LABEL
@@ -124,18 +124,9 @@ def _capacity(instance: Instance) -> Mapping[str, str]:
 
 
 def _refuse_another_stack(client: KubeClient, settings: Settings) -> None:
-    """Two stacks with the same namespaces in one cluster would take each other's objects over, and destroy them."""
-    spaces = settings.namespaces
-    for namespace in (spaces.services, spaces.object_store, spaces.registry):
-        try:
-            found = client.get("v1", "Namespace", namespace)
-        except ApiError as error:
-            if error.status == 404:
-                continue
-            raise pulumi.RunError(f"{error.message}: start the local cluster with `make up`") from None
-        owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
-        if owner not in (None, pulumi.get_stack()):
-            raise pulumi.RunError(
-                f"namespace {namespace} belongs to stack {owner!r} of this cluster: destroy that one first, or give this stack "
-                "names of its own (mistral-on-l4:namespaces)"
-            )
+    try:
+        problem = owned_elsewhere(client, settings.namespaces)
+    except ApiError as error:
+        raise pulumi.RunError(f"{error.message}: start the local cluster with `make up`") from None
+    if problem:
+        raise pulumi.RunError(problem)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mistral_on_l4.aws_session import AwsTrouble, in_words, session
+from mistral_on_l4.aws_session import AwsTrouble, session
 from mistral_on_l4.cli import Failure
+from mistral_on_l4.eks_access import token_status
 from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
 
 app = typer.Typer()
 
 API_VERSION = "client.authentication.k8s.io/v1"
-# EKS takes a token for 15 minutes; clients ask again a minute before.
-_VALID = timedelta(minutes=14)
-_SIGNED_SECONDS = 60
 
 
 @app.command()
@@ -35,31 +31,6 @@ def eks_token(
     except AwsTrouble as error:
         raise Failure(str(error)) from None
     print(json.dumps({"apiVersion": API_VERSION, "kind": "ExecCredential", "spec": {}, "status": status}))
-
-
-def token_status(of: Any, cluster: str, region: str, now: datetime | None = None) -> dict[str, str]:
-    """A token: a signed question to STS, who am I, that only this cluster may ask. Raises AwsTrouble."""
-    from botocore.signers import RequestSigner
-
-    with in_words():
-        credentials = of.get_credentials()
-        if credentials is None:
-            from botocore.exceptions import NoCredentialsError
-
-            raise NoCredentialsError
-        sts = of.client("sts", region_name=region)
-        signer = RequestSigner(sts.meta.service_model.service_id, region, "sts", "v4", credentials, of.events)
-        question = {
-            "method": "GET",
-            "url": f"{sts.meta.endpoint_url}/?Action=GetCallerIdentity&Version=2011-06-15",
-            "body": {},
-            "headers": {"x-k8s-aws-id": cluster},
-            "context": {},
-        }
-        url = signer.generate_presigned_url(question, region_name=region, expires_in=_SIGNED_SECONDS, operation_name="")
-    until = (now or datetime.now(UTC)) + _VALID
-    token = base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
-    return {"token": f"k8s-aws-v1.{token}", "expirationTimestamp": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def rehearsal_status(ledger: Path, cluster: str) -> dict[str, str]:

@@ -74,6 +74,18 @@ def engine_of() -> Callable[..., Any]:
     return lambda **kwargs: Engine(calls=account(**kwargs), outputs=OUTPUTS)
 
 
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test looks for AWS credentials on this machine."""
+    from components.platforms import eks
+    from mistral_on_l4.aws_session import AwsTrouble
+
+    def nobody(*_: Any) -> Any:
+        raise AwsTrouble("no AWS credentials")
+
+    monkeypatch.setattr(eks, "token_status", nobody)
+
+
 # Runs of the program by what went in: a test only looks at what a run recorded, so tests share it.
 _RUNS: dict[str, Any] = {}
 
@@ -262,6 +274,29 @@ def test_a_cluster_that_cannot_be_ours_is_named_at_preview(
 def test_a_cluster_of_this_very_stack_is_no_collision(up: Callable[..., Any]) -> None:
     mine = existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "dev"})
     assert len(up({"clusters": {"mistral-on-l4-dev": mine}}).of("aws:eks/cluster:Cluster")) == 1
+
+
+@pytest.mark.usefixtures("local_home")
+@pytest.mark.parametrize("namespace_owners", [{"private-ai": "other"}])
+def test_an_adopted_cluster_with_another_stack_in_our_namespaces_is_refused(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.platforms import eks
+    from mistral_on_l4.embedded.home import LocalHome
+
+    monkeypatch.setattr(eks, "token_status", lambda *_: {"token": "a-token"})
+    shared = {**existing("shared"), "endpoint": LocalHome.default().cluster().api_server_url}
+    shared["certificateAuthorities"] = [{"data": ""}]
+    engine = engine_of(clusters={"shared": shared})
+    with pytest.raises(pulumi.RunError, match="namespace private-ai belongs to stack 'other' of this cluster"):
+        run_program(stack="dev", preview=True, engine=engine, cluster={"name": "shared", "existing": True})
+    assert not [found for found in engine.resources if found.token.startswith("aws:")]
+
+
+@pytest.mark.parametrize("exposure", ["internal-load-balancer", "route"])
+def test_an_exposure_that_is_not_built_is_refused_and_not_ignored(up: Callable[..., Any], exposure: str) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"access\.exposure '{exposure}' is not built for platform 'eks'"):
+        up(access={"exposure": exposure})
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------------

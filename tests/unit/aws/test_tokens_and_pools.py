@@ -15,8 +15,9 @@ from botocore.stub import Stubber
 
 from mistral_on_l4.aws_session import AwsTrouble
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.eks_token import rehearsal_status, token_status
+from mistral_on_l4.cli.eks_token import rehearsal_status
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
+from mistral_on_l4.eks_access import token_status
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.kube import KubeClient
 from mistral_on_l4.nodegroup_problems import explain
