@@ -269,6 +269,8 @@ class ClusterSettings(_Section):
     name: Label | None = None
     existing: bool = False
     version: str = "1.36"
+    # Release of the GPU node image, such as 1.36.1-20260714; None: EKS's newest when a pool is made.
+    gpu_release_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+-\d{8}$")
     # Who may reach the public endpoint; () keeps it private.
     public_access_cidrs: tuple[str, ...] = ()
     # IAM principals that administer the cluster beside its creator.

@@ -276,16 +276,22 @@ class EksPlatform(pulumi.ComponentResource):
             self._child,
         ).nodes
 
-    def _gpu_release(self) -> str | None:
-        """The newest release of the GPU node image for this Kubernetes version, unless it is known to be broken."""
-        version = self._cluster.version if isinstance(self._cluster, AdoptedCluster) else self._settings.cluster.version
-        path = f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
-        release = str(aws.ssm.get_parameter(name=path, region=self._settings.region).value)
+    def _gpu_release(self) -> str:
+        """Release of the GPU node image: the pinned one, or the newest for this Kubernetes version. Warns of broken ones."""
+        release = self._settings.cluster.gpu_release_version or self._newest_gpu_release()
         date = release.rpartition("-")[2]
         for first, last, why in BROKEN_RELEASES:
             if first <= date <= last:
-                pulumi.log.warn(f"GPU node image {release} is known to be broken: {why}; new pools should wait for its successor")
+                pulumi.log.warn(
+                    f"GPU node image {release} is known to be broken: {why}; pin another one with "
+                    f"{PROJECT}:cluster.gpuReleaseVersion, such as 1.36.1-20260714"
+                )
         return release
+
+    def _newest_gpu_release(self) -> str:
+        version = self._cluster.version if isinstance(self._cluster, AdoptedCluster) else self._settings.cluster.version
+        path = f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
+        return str(aws.ssm.get_parameter(name=path, region=self._settings.region).value)
 
 
 def _refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:

@@ -315,6 +315,13 @@ def test_gpu_pools_have_the_nvidia_image_the_taint_the_label_and_the_planned_siz
         assert inputs["releaseVersion"] == "1.36.1-20260714"
 
 
+def test_a_pinned_node_image_is_not_looked_up(run_program: Callable[..., Any], engine_of: Callable[..., Any]) -> None:
+    engine = run_program(stack="dev", engine=engine_of(), cluster={"gpuReleaseVersion": "1.36.0-20260601"})
+    assert pool(engine, "l4-4gpu").inputs["releaseVersion"] == "1.36.0-20260601"
+    assert "releaseVersion" not in pool(engine, "system").inputs
+    assert "aws:ssm/getParameter:getParameter" not in engine.invoked
+
+
 def test_every_node_group_has_a_launch_template_and_so_no_disk_size_no_fixed_name_and_no_security_group(
     up: Callable[..., Any],
 ) -> None:
