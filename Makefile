@@ -10,11 +10,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: help venv env up down test test-fast lint format preview rehearse mutation clean lock \
+.PHONY: help venv env up down test test-fast lint format preview rehearse mutation clean lock schema \
 	bench-stack bench-weights bench-plan
 
 help: ## this list
-	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z][a-z-]*:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@[ "$$(uname -s)" = Linux ] || { echo "this project runs on Linux (or WSL2), not on $$(uname -s)" >&2; exit 1; }
@@ -23,7 +23,8 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' has no venv module: install it (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Python environment: installing the locked packages into $(VENV) (a minute or two, once)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --require-hashes -r requirements-dev.txt | awk \
+	  '/^Collecting|already satisfied/ {printf "\r  %d packages", ++n; fflush()} /^Installing/ {printf "; writing them"; fflush()} END {print ""}'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -74,6 +75,9 @@ lock: $(STAMP) ## resolve pyproject.toml again into the hashed locks
 	  $(BIN)/uv pip compile pyproject.toml $${extra:+--extra $$extra} --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet -o requirements$${extra:+-$$extra}.txt; done
 
-clean: ## stop the stack and remove .venv, .local and caches of tools (not the user's Go caches)
+schema: $(STAMP) ## write docs/stack.schema.json again, after a change of the settings
+	@$(BIN)/python -m mistral_on_l4.schema
+
+clean: ## stop the stack; remove .venv, .local and the built tools (not Go's own caches, which other projects share)
 	@[ ! -x $(BIN)/demo ] || $(BIN)/demo down --purge
-	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache "$${XDG_CACHE_HOME:-$$HOME/.cache}/mistral-on-l4"
