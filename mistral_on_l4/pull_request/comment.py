@@ -285,21 +285,26 @@ def _area_lines(area: str, changes: Sequence[Change], listed: int) -> Iterator[s
     for op in dict.fromkeys((*_OPS, *(change.op for change in changes))):
         same = [change for change in changes if change.op == op]
         if op in ("update", "replace"):
-            same.sort(key=lambda change: (_kind(change), _name(change)))
-            for change in same[:listed]:
-                yield f"  - {op} {_label(change)}{_changed(change)}"
-            if len(same) > listed:
-                yield f"  - {op} {_by_kind(same[listed:], 0)}{' more' if listed else ''}"
+            lines = list(_change_lines(op, same))
+            yield from lines[:listed]
+            if len(lines) > listed:
+                yield f"  - {op} {_counted(len(lines) - listed, 'other') if listed else _by_kind(same, 0)}"
         elif same:
             yield f"  - {_text(op)} {_by_kind(same, min(listed, 8))}"
 
 
-def _changed(change: Change) -> str:
-    phrases = differences(change)
-    if not phrases:
-        return ""
-    shown = [f"`{_inline(phrase)}`" for phrase in phrases[:4]]
-    return f": {', '.join(shown)}{_more(len(phrases) - 4)}"
+def _change_lines(op: str, changes: Sequence[Change]) -> Iterator[str]:
+    """One line per change; one for all of those that change the same, such as a tag on everything."""
+    alike: dict[tuple[str, ...], list[Change]] = {}
+    for change in sorted(changes, key=lambda change: (_kind(change), _name(change))):
+        alike.setdefault(tuple(differences(change)), []).append(change)
+    for phrases, group in alike.items():
+        shown = ", ".join(f"`{_inline(phrase)}`" for phrase in phrases[:4])
+        what = f": {shown}{_more(len(phrases) - 4)}" if shown else ""
+        if len(group) < 3:
+            yield from (f"  - {op} {_label(change)}{what}" for change in group)
+        else:
+            yield f"  - {op} {_by_kind(group, 3)}{what}"
 
 
 def _by_kind(changes: Sequence[Change], named: int) -> str:

@@ -43,7 +43,7 @@ def differences(change: Change) -> list[str]:
             named.append(_short(path))
     if not shown and not named:
         named = [_short(path) for path in change.paths if not _DERIVED.search(path)]
-    return shown + list(dict.fromkeys(named))
+    return list(dict.fromkeys((*shown, *named)))
 
 
 def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
