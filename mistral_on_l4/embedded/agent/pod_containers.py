@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import logging
 import queue
@@ -13,7 +12,7 @@ from typing import Any
 
 from mistral_on_l4.embedded.agent import launch, probes
 from mistral_on_l4.embedded.agent.container_reader import last_words
-from mistral_on_l4.embedded.agent.containers import Container, timestamp
+from mistral_on_l4.embedded.agent.containers import Container, epoch, timestamp
 from mistral_on_l4.embedded.agent.context import Context, NoLocalProgram, pod_name
 from mistral_on_l4.embedded.agent.environment import ConfigProblem
 from mistral_on_l4.embedded.agent.probes import Outcome, Probe
@@ -272,5 +271,6 @@ def _stop_signal(container: Container) -> int:
 
 
 def began(container: Container, otherwise: float) -> float:
+    """When a running container was started, in epoch seconds."""
     started = container.state.get("running", {}).get("startedAt")
-    return float(calendar.timegm(time.strptime(started, "%Y-%m-%dT%H:%M:%SZ"))) if started else otherwise
+    return epoch(started) if started else otherwise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import logging
 import queue
@@ -11,7 +10,7 @@ import time
 from typing import Any
 
 from mistral_on_l4.embedded.agent import launch, sandbox, status
-from mistral_on_l4.embedded.agent.containers import Container
+from mistral_on_l4.embedded.agent.containers import Container, epoch
 from mistral_on_l4.embedded.agent.context import Context, pod_name
 from mistral_on_l4.embedded.agent.pod_containers import PROGRAM_RETRY, PodContainers, began
 from mistral_on_l4.embedded.agent.sandbox import Sandbox, SandboxFailed, SandboxGone
@@ -112,6 +111,8 @@ class PodWorker(PodContainers):
         what = message[0]
         if what == "pod":
             self.pod = message[1]
+            if self._written is not None and _ready(self.pod.get("status") or {}) != _ready(self._written):
+                self._written = None  # the node controller says so of pods whose node it gave up for a while
         elif what == "gone":
             self._gone = True
         elif what == "lost":
@@ -131,7 +132,8 @@ class PodWorker(PodContainers):
             return self._end_of_finished()
         if self._gone or self._leaving or self.pod["metadata"].get("deletionTimestamp"):
             return self._stop(now)
-        if self._failed is None and self._past_deadline():
+        limit = self._active_until()
+        if self._failed is None and limit is not None and time.time() >= limit:
             self._failed = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
             self._ending = True
         if self._failed is not None:
@@ -152,7 +154,7 @@ class PodWorker(PodContainers):
             due += [probe.due for probe in container.probes if not probe.running]
             if not container.running:
                 due.append(container.retry_at)
-        if (limit := self._active_deadline()) is not None:
+        if (limit := self._active_until()) is not None:
             due.append(now + limit - time.time())
         later = [at for at in due if at > now]
         if status.phase(self.containers, self._policy) in ("Succeeded", "Failed"):
@@ -289,17 +291,11 @@ class PodWorker(PodContainers):
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
-    def _active_deadline(self) -> float | None:
-        """When the pod has been active for too long, in epoch seconds."""
+    def _active_until(self) -> float | None:
+        """When the pod will have been active for too long, in epoch seconds."""
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         start = (self._written or self.pod.get("status") or {}).get("startTime")
-        if seconds is None or not start:
-            return None
-        return calendar.timegm(time.strptime(start, "%Y-%m-%dT%H:%M:%SZ")) + float(seconds)
-
-    def _past_deadline(self) -> bool:
-        limit = self._active_deadline()
-        return limit is not None and time.time() >= limit
+        return epoch(start) + float(seconds) if seconds is not None and start else None
 
     def _grace(self) -> float:
         metadata, spec = self.pod["metadata"], self.pod["spec"]
@@ -395,3 +391,7 @@ class PodWorker(PodContainers):
             return
         # A copy: container states are shared with what changes next.
         self._written = wanted
+
+
+def _ready(known: Object) -> str | None:
+    return next((each["status"] for each in known.get("conditions") or [] if each["type"] == "Ready"), None)

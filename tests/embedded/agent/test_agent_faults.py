@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import uuid
 from pathlib import Path
 
@@ -138,6 +139,31 @@ def test_a_dead_first_process_of_a_pod_is_made_anew(home, lab):
     assert any(reason == "SandboxChanged" for reason, _ in lab.events("service"))
 
 
+def test_pods_do_not_notice_an_api_server_that_dies_and_the_agent_goes_on_with_the_next(home, lab):
+    lab.pod("counter", COUNT, restartPolicy="Always")
+    lab.phase("counter", "Running")
+    server, agent = processes.find(home, "kube-apiserver"), processes.find(home, "agent")
+    os.kill(server.pid, signal.SIGKILL)
+    embedded.start(home)
+    assert processes.find(home, "agent").pid == agent.pid
+    lab.pod("later", "echo up")
+    lab.phase("later", "Succeeded", 60)
+    assert lab.container("counter")["restartCount"] == 0
+    numbers = [int(line) for line in lab.log("counter").split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_an_idle_agent_hardly_uses_the_machine(home, lab):
+    def used_seconds() -> float:
+        fields = Path(f"/proc/{processes.find(home, 'agent').pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    time.sleep(3)  # what earlier tests left is being tidied up
+    before = used_seconds()
+    time.sleep(10)
+    assert used_seconds() - before < 0.5
+
+
 def test_a_gpu_node_has_what_it_declares_and_no_pod_gets_more(home, lab, lab_node):
     name = lab_node(1)
 
@@ -149,7 +175,10 @@ def test_a_gpu_node_has_what_it_declares_and_no_pod_gets_more(home, lab, lab_nod
     status = lab.eventually(ready)
     assert status["allocatable"]["nvidia.com/gpu"] == "1"
     assert {each["type"]: each["address"] for each in status["addresses"]} == {"InternalIP": "127.0.0.1", "Hostname": name}
-    lab.eventually(lambda: lab.client.get("coordination.k8s.io/v1", "Lease", name, "kube-node-lease")["spec"]["renewTime"])
+    lab.eventually(
+        lambda: name
+        in {each["metadata"]["name"] for each in lab.client.list("coordination.k8s.io/v1", "Lease", "kube-node-lease")["items"]}
+    )
     gpu = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
     for number in (1, 2):
         lab.pod(f"model-{number}", "sleep 600", container=gpu, nodeSelector={"pool": name}, terminationGracePeriodSeconds=0)

@@ -297,6 +297,55 @@ def test_a_pod_that_is_active_for_too_long_fails(lab):
     assert lab.phase("slow", "Failed")["status"]["reason"] == "DeadlineExceeded"
 
 
+def test_a_sidecar_is_up_before_the_rest_and_does_not_keep_a_finished_pod_alive(lab, sh):
+    side = {
+        "name": "side",
+        **sh("sleep 0.5; touch /shared/up; sleep 600"),
+        "restartPolicy": "Always",
+        "startupProbe": {"exec": {"command": ["cat", "/shared/up"]}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+    }
+    mounts = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    lab.pod(
+        "accompanied",
+        "cat /shared/up && echo the sidecar was first",
+        container=mounts,
+        initContainers=[side],
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        terminationGracePeriodSeconds=1,
+    )
+    lab.phase("accompanied", "Succeeded")
+    assert lab.log("accompanied", container="main") == "the sidecar was first\n"
+
+
+def test_a_pod_that_somebody_calls_unready_is_called_ready_again(lab):
+    def ready():
+        found = (lab.get("Pod", "steady") or {}).get("status", {}).get("conditions", [])
+        return next((each for each in found if each["type"] == "Ready" and each["status"] == "True"), None)
+
+    lab.pod("steady", "sleep 600", terminationGracePeriodSeconds=0)
+    lab.eventually(ready)
+    pod = lab.get("Pod", "steady")
+    conditions = [{**each, "status": "False"} if each["type"] == "Ready" else each for each in pod["status"]["conditions"]]
+    said = {"status": {"conditions": conditions}}
+    answer = lab.client.patch("v1", "Pod", "steady", lab.namespace, said, subresource="status")
+    assert "False" in {each["status"] for each in answer["status"]["conditions"]}
+    lab.eventually(ready)
+
+
+def test_hooks_run_in_the_container_after_its_start_and_before_its_end(lab):
+    hooks = {
+        "postStart": {"exec": {"command": ["sh", "-c", "echo greeted > /tmp/greeting"]}},
+        "preStop": {"exec": {"command": ["sh", "-c", "echo farewell > /tmp/farewell"]}},
+    }
+    script = "trap 'cat /tmp/farewell; sleep 1; exit 0' TERM; until cat /tmp/greeting 2>/dev/null; do sleep 0.1; done; while :; do sleep 0.1; done"
+    lab.pod("hooked", script, container={"lifecycle": hooks}, terminationGracePeriodSeconds=20)
+    lab.eventually(lambda: lab.container("hooked").get("started") and lab.log("hooked") == "greeted\n")
+    lab.client.delete("v1", "Pod", "hooked", lab.namespace, "Background")
+    lab.eventually(lambda: "farewell" in lab.log("hooked"), 10)
+    lab.eventually(lambda: not lab.exists("Pod", "hooked"))
+
+
 def test_a_job_counts_its_tries_and_ends_when_one_succeeds(lab):
     claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": "local-path", "resources": {"requests": {"storage": "1Gi"}}}
     lab.create("v1", "PersistentVolumeClaim", "memory", spec=claim)
