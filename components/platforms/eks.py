@@ -230,6 +230,8 @@ class EksPlatform(pulumi.ComponentResource):
         sizes = {SYSTEM_POOL: (instance, count)}
         if self._settings.object_store.kind == "minio":
             sizes = {SYSTEM_POOL: (instance, max(1, count - 1)), STORAGE_POOL: (self._storage_instance, 1)}
+        # In one zone, the NAT gateway's: a volume cannot follow its pod into another, where a new node might come up.
+        subnet = next(iter(subnets.values()))
         return [
             NodePool(
                 pool,
@@ -238,7 +240,7 @@ class EksPlatform(pulumi.ComponentResource):
                     cluster_name=self._cluster_name,
                     cluster=self._cluster.name,
                     role_arn=self._node_role.arn,
-                    subnet_ids=list(subnets.values()),
+                    subnet_ids=[subnet],
                     instance_type=instance_type,
                     count=nodes,
                     ami_type=SYSTEM_AMI_TYPE,

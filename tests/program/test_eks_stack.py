@@ -315,6 +315,21 @@ def test_gpu_pools_have_the_nvidia_image_the_taint_the_label_and_the_planned_siz
         assert inputs["releaseVersion"] == "1.36.1-20260714"
 
 
+def test_a_node_group_that_does_not_come_up_is_explained_in_words_and_not_tried_again(
+    up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    hook = up().error_hooks["pool-l4-4gpu-explanation"]
+    error = "CREATE_FAILED: AsgInstanceLaunchFailures: Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested"
+    again = hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=[error]))
+    assert again is False
+    assert len(said) == 1
+    assert said[0].startswith("pool-l4-4gpu: VcpuLimitExceeded: the account's vCPU quota for GPU instances is too small")
+    hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=["context deadline exceeded"]))
+    assert len(said) == 1
+
+
 def test_a_pinned_node_image_is_not_looked_up(run_program: Callable[..., Any], engine_of: Callable[..., Any]) -> None:
     engine = run_program(stack="dev", engine=engine_of(), cluster={"gpuReleaseVersion": "1.36.0-20260601"})
     assert pool(engine, "l4-4gpu").inputs["releaseVersion"] == "1.36.0-20260601"
@@ -384,6 +399,17 @@ def test_the_store_has_a_node_and_a_fast_volume_of_its_own(up: Callable[..., Any
     assert (parameters["throughput"], parameters["iops"], parameters["encrypted"]) == ("1000", "4000", "true")
     assert "mistral-on-l4:stack=dev" in parameters.values()
     assert all(isinstance(text, str) for text in parameters.values())
+
+
+def test_what_holds_volumes_stays_in_the_nat_gateways_zone_and_gpus_may_start_in_any(up: Callable[..., Any]) -> None:
+    engine = up()
+    first = "mistral-on-l4-dev-private-0-id"
+    assert pool(engine, "storage").inputs["subnetIds"] == pool(engine, "system").inputs["subnetIds"] == [first]
+    assert len(pool(engine, "l4-4gpu").inputs["subnetIds"]) == 3
+    (nat,) = engine.of("aws:ec2/natGateway:NatGateway")
+    public = next(found for found in engine.of("aws:ec2/subnet:Subnet") if nat.inputs["subnetId"] == f"{found.name}-id")
+    private = next(found for found in engine.of("aws:ec2/subnet:Subnet") if f"{found.name}-id" == first)
+    assert public.inputs["availabilityZone"] == private.inputs["availabilityZone"]
 
 
 def test_an_external_store_needs_no_storage_node_no_certificate_and_no_raised_volume(up: Callable[..., Any]) -> None:

@@ -107,7 +107,8 @@ class Provider:
         self._faults.wait(self.cancelled)
         try:
             if self._faults.strikes("create", token):
-                raise AwsError(f"Create {kind.kind}", "InternalFailure", "this create was chosen to fail once, by the rehearsal")
+                code, message = kind.fault
+                raise AwsError(f"Create {kind.kind}", code, f"{message} (chosen to fail once, by the rehearsal)")
             with self.ledger.open() as account:
                 entry = account.entries[entry.id]
                 outputs = kind.settle(account, entry, inputs, self._bridge)
@@ -177,7 +178,11 @@ class Provider:
         if self._faults.strikes("delete", token):
             with self.ledger.open() as account:
                 account.entries[identifier].status = before
-                error = AwsError(f"Delete {kind.kind}", "InternalFailure", "this delete was chosen to fail once, by the rehearsal")
+                error = AwsError(
+                    f"Delete {kind.kind}",
+                    "InternalFailure",
+                    "an internal error has occurred (chosen to fail once, by the rehearsal)",
+                )
                 account.note("failed", account.entries[identifier], urn, str(error))
             raise Refused(str(error))
         kind.leave(entry, self._bridge)

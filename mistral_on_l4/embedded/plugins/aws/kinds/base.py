@@ -27,6 +27,8 @@ class Kind:
     replaces: ClassVar[frozenset[str]] = frozenset()
     # What a failed create leaves: nothing, or a resource in the state of failure, as AWS does with what takes minutes.
     half_made_on_failure: ClassVar[bool] = False
+    # (code, message) of a create that a rehearsal makes fail.
+    fault: ClassVar[tuple[str, str]] = ("InternalFailure", "an internal error has occurred")
 
     def named(self, inputs: Values) -> Values:
         """Inputs with the name that the official provider would make up, if it would."""

@@ -353,6 +353,11 @@ class NodeGroup(Kind):
         }
     )
     half_made_on_failure = True
+    fault = (
+        "AsgInstanceLaunchFailures",
+        "Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU "
+        "limit of 0 allows for the instance bucket that the specified instance type belongs to.",
+    )
 
     def named(self, inputs: Values) -> Values:
         if "nodeGroupName" in inputs or inputs.get("nodeGroupNamePrefix") in (None, UNKNOWN):
