@@ -230,10 +230,10 @@ def _checkpoint(api: Any, endpoint: str, repository: str, revision: str) -> Find
         return Finding(
             name, "fail", "the hub knows no such repository, or not for this token", f"correct {PROJECT}:services[].repository"
         )
-    except (errors.HfHubHTTPError, OSError) as error:
-        return Finding(
-            name, "fail", f"the hub does not answer: {str(error).splitlines()[0]}", f"{PROJECT}:hub.endpoint, or a proxy"
-        )
+    except Exception as error:
+        # Whatever HTTP client this version of huggingface_hub stands on: its errors share no class with those of others.
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        return Finding(name, "fail", f"the hub at {endpoint} does not answer: {said}", f"{PROJECT}:hub.endpoint, or HTTPS_PROXY")
     shards = [
         file for file in found.siblings or [] if file.rfilename.endswith(".safetensors") and "consolidated" not in file.rfilename
     ]
@@ -249,6 +249,9 @@ def _settled(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     except AwsTrouble as trouble:
         what, _, fix = str(trouble).partition(": ")
         return [Finding(name, "fail", what, fix)]
+    except Exception as error:
+        # One check that is wrong itself must not keep the others from being told.
+        return [Finding(name, "fail", f"the check itself broke: {type(error).__name__}: {error}", "please report it")]
 
 
 def counts(findings: Sequence[Finding]) -> Mapping[State, int]:

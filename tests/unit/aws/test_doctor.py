@@ -244,6 +244,31 @@ def test_weights_that_cannot_be_fetched_are_named_with_the_way_to_them(account: 
     assert all(found.state == "fail" and fix in found.fix for found in findings)
 
 
+def test_a_hub_that_cannot_be_reached_is_a_finding_whatever_client_says_so(account: Account) -> None:
+    class Unreachable(Exception):
+        pass
+
+    class NoHub:
+        def model_info(self, repository: str, revision: str, files_metadata: bool) -> Any:
+            raise Unreachable("[Errno -2] Name or service not known\nand more")
+
+    findings = doctor(account, hub=lambda _: NoHub())._weights()
+    assert {found.says for found in findings} == {
+        "the hub at https://huggingface.co does not answer: [Errno -2] Name or service not known"
+    }
+
+
+def test_a_check_that_is_wrong_itself_hides_no_other(account: Account) -> None:
+    def broken(service: str) -> Any:
+        raise ZeroDivisionError("nobody thought of it")
+
+    findings = doctor(account, hub=lambda _: Hub())
+    object.__setattr__(findings, "client", broken)
+    by_check = {found.check: found for found in findings.run()}
+    assert by_check["account"].says == "the check itself broke: ZeroDivisionError: nobody thought of it"
+    assert by_check["engine image"].state == "ok"
+
+
 def test_an_image_for_another_driver_than_the_nodes_have_fails(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor(account)._driver()[0].state == "ok"
     monkeypatch.setattr("mistral_on_l4.doctor.AMI_DRIVER", 535)
