@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,22 @@ def client(of: Any, service: str, region: str | None = None) -> Any:
         connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"mode": "standard", "total_max_attempts": 6}
     )
     return of.client(service, region_name=region, config=config)
+
+
+class Clients:
+    """Clients of one region by service, each made once. boto3's sessions, unlike its clients, are not for several threads."""
+
+    def __init__(self, region: str) -> None:
+        self._region, self._lock = region, threading.Lock()
+        self._session: Any = None
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._made:
+                self._session = self._session or session(self._region)
+                self._made[service] = client(self._session, service)
+            return self._made[service]
 
 
 @contextmanager
