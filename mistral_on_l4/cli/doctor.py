@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 import typer
 from rich.table import Table
 
 from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import client, session
+from mistral_on_l4.aws_session import Clients
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
 from mistral_on_l4.doctor import Doctor, Finding, counts, today
@@ -34,17 +33,8 @@ def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--js
         plan = plan_stack(settings, stack=stack)
     except PlanError as error:
         raise Failure(str(error), code=2) from None
-    account = cache(lambda: session(settings.region))
-    findings = Doctor(
-        stack,
-        cluster_name(settings, stack),
-        settings,
-        plan,
-        load_catalogue(),
-        lambda service: client(account(), service),
-        _hub,
-        today(),
-    ).run()
+    clients = Clients(settings.region)
+    findings = Doctor(stack, cluster_name(settings, stack), settings, plan, load_catalogue(), clients, _hub, today()).run()
     findings += [Finding("fit", "fail", misfit, "see `demo plan`") for misfit in plan.misfits]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import AwsTrouble, client, in_words, session
+from mistral_on_l4.aws_session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
 from mistral_on_l4.manifests.metadata import POOL_LABEL
@@ -37,7 +37,7 @@ def resize(stack: str, parked: bool) -> None:
     console = terminal.console()
     try:
         with in_words():
-            eks = client(session(settings.region), "eks")
+            eks = Clients(settings.region)("eks")
             name = cluster_name(settings, stack)
             for group, size in resize_pools(eks, name, wanted_sizes(settings, parked)).items():
                 console.print(f"{group}: {size} node{'' if size == 1 else 's'}", highlight=False)

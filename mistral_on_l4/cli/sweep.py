@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 import typer
 from rich.table import Table
 
 from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import AwsTrouble, client, in_words, session
+from mistral_on_l4.aws_session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
 from mistral_on_l4.leftovers_aws import Leftover, Sweep
@@ -29,15 +28,13 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
         raise Failure(
             f"stack {stack} runs on {settings.platform.value}: there is no AWS account to sweep (`demo down` checks for itself)"
         )
+    clients = Clients(settings.region)
     try:
         with in_words():
-            account = session(settings.region)
-            who = client(account, "sts").get_caller_identity()["Account"]
+            who = clients("sts").get_caller_identity()["Account"]
     except AwsTrouble as error:
         raise Failure(str(error)) from None
-    found, unseen = Sweep(
-        stack, cluster_name(settings, stack), settings.region, load_catalogue(), cache(lambda service: client(account, service))
-    ).run()
+    found, unseen = Sweep(stack, cluster_name(settings, stack), settings.region, load_catalogue(), clients).run()
     if as_json:
         print(json.dumps({"account": who, "leftovers": [asdict(item) for item in found], "unseen": unseen}, indent=2))
     elif found:
