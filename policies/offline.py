@@ -94,11 +94,12 @@ def analyze(
     forget_inputs()
     # As the engine does: every resource meets the resource policies, then the whole stack meets the others.
     ordered = sorted(policies, key=lambda policy: isinstance(policy, StackValidationPolicy))
+    resources = as_the_engine_shows(recording)
     with _configuration(recording.config):
-        return [finding for policy in ordered for finding in _run(policy, recording, (settings or {}).get(policy.name, {}))]
+        return [finding for policy in ordered for finding in _run(policy, resources, (settings or {}).get(policy.name, {}))]
 
 
-def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> Iterator[Finding]:
+def _run(policy: Policy, resources: list[PolicyResource], settings: Mapping[str, Any]) -> Iterator[Finding]:
     found: list[tuple[str, str | None]] = []
 
     def report_on(own: str | None) -> ReportViolation:
@@ -107,45 +108,36 @@ def _run(policy: Policy, recording: Recording, settings: Mapping[str, Any]) -> I
 
         return report
 
-    by_urn = {resource.urn: resource for resource in recording.resources}
     if isinstance(policy, ResourceValidationPolicy):
-        for resource in recording.resources:
-            # The engine runs resource policies on everything but the stack itself.
-            provider = by_urn.get(resource.provider)
-            policy.validate(
-                ResourceValidationArgs(
-                    resource.token,
-                    _props(resource),
-                    resource.urn,
-                    resource.name,
-                    _options(resource),
-                    _provider(provider) if provider else None,
-                    settings,
-                ),
-                report_on(resource.urn),
+        for known in resources:
+            args = ResourceValidationArgs(
+                known.resource_type, known.props, known.urn, known.name, known.opts, known.provider, settings
             )
+            policy.validate(args, report_on(known.urn))
     elif isinstance(policy, StackValidationPolicy):
-        policy.validate(
-            StackValidationArgs([_in_stack(resource, by_urn) for resource in recording.resources], settings),
-            report_on(None),
-        )
+        policy.validate(StackValidationArgs(resources, settings), report_on(None))
     level = policy.enforcement_level or EnforcementLevel.ADVISORY
     return (Finding(policy.name, level.value, text, urn) for text, urn in found)
 
 
-def _in_stack(resource: Declared, by_urn: Mapping[str, Declared]) -> PolicyResource:
-    provider = by_urn.get(resource.provider)
-    return PolicyResource(
-        resource.token,
-        _props(resource),
-        resource.urn,
-        resource.name,
-        _options(resource),
-        _provider(provider) if provider else None,
-        None,
-        [],
-        {},
-    )
+def as_the_engine_shows(recording: Recording) -> list[PolicyResource]:
+    """The resources as pulumi_policy hands them to a stack policy that sees inputs."""
+    by_urn = {resource.urn: resource for resource in recording.resources}
+    providers = {urn: _provider(by_urn[urn]) for urn in {resource.provider for resource in recording.resources} if urn in by_urn}
+    return [
+        PolicyResource(
+            resource.token,
+            _props(resource),
+            resource.urn,
+            resource.name,
+            _options(resource),
+            providers.get(resource.provider),
+            None,
+            [],
+            {},
+        )
+        for resource in recording.resources
+    ]
 
 
 def _props(resource: Declared) -> Mapping[str, Any]:

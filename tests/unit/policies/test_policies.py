@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pulumi_policy import EnforcementLevel, PolicyResource, StackValidationArgs, StackValidationPolicy
+from pulumi_policy import EnforcementLevel, StackValidationArgs, StackValidationPolicy
 
+import policies
 from policies.confidential import entropy, looks_random, secret_in
-from policies.offline import Declared, Recording, _options, analyze
+from policies.listing import listing
+from policies.offline import Declared, Recording, analyze, as_the_engine_shows
 from policies.pack import POLICIES
 from policies.reading import UNKNOWN, at, plain
 from policies.rule import forget_inputs
@@ -47,6 +49,10 @@ def test_every_policy_has_a_violating_fixture_and_says_why_and_how_to_fix_it() -
         assert policy.remediation_steps
         assert policy.severity is not None
         assert policy.enforcement_level is not None
+
+
+def test_the_packs_readme_lists_the_policies_as_they_are() -> None:
+    assert Path(policies.__file__).with_name("README.md").read_text() == listing()
 
 
 def test_a_stack_that_drops_its_store_is_told_what_it_would_lose(without: Callable[..., Recording]) -> None:
@@ -110,9 +116,9 @@ def test_the_first_preview_of_a_stack_that_makes_its_own_cluster_is_judged_by_in
     recording = recorded("dev")
     forget_inputs()
     analyze(recording)
-    stack = [
-        PolicyResource(found.token, {}, found.urn, found.name, _options(found), None, None, [], {}) for found in recording.resources
-    ]
+    stack = as_the_engine_shows(recording)
+    for resource in stack:
+        resource.props = {}
     reported: list[str] = []
     for policy in POLICIES:
         if isinstance(policy, StackValidationPolicy) and policy.enforcement_level is EnforcementLevel.MANDATORY:
