@@ -236,6 +236,10 @@ def test_an_update_of_arguments_returns_only_when_the_new_pod_is_ready(changed: 
     assert pod["metadata"]["uid"] != before
     assert any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
     assert any("4096" in argument for argument in pod["spec"]["containers"][0]["args"])
+    # And back: what follows starts from the shipped configuration.
+    configure(changed, services=services_with())
+    changed.pulumi("up", "--yes", "--skip-preview")
+    assert not any("4096" in argument for argument in pod_of(changed, "mistral-24b-fp8")["spec"]["containers"][0]["args"])
 
 
 @pytest.fixture
