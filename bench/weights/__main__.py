@@ -149,28 +149,34 @@ class Measurement:
     def _compare(self, name: str, hub: HubProcess, repository: Repository) -> tuple[float, float]:
         """(speed-up over the usual way, fraction of the ceiling)."""
         times: dict[str, list[float]] = {"seed": [], "raw loop": [], "usual way": []}
-        cpu: list[float] = []
+        cpu: dict[str, list[float]] = {way: [] for way in times}
+        own_cpu: list[float] = []
         disk = self._folder / "download"
+        ways = {
+            "seed": lambda: self._seed(hub, repository.id),
+            "raw loop": lambda: self._bench.run([str(HERE / "raw_loop.py"), repository.id, BUCKET, PREFIX], hub.url),
+            "usual way": lambda: self._bench.run([str(HERE / "usual_way.py"), repository.id, str(disk), BUCKET, PREFIX], hub.url),
+        }
         for turn in range(self._repeats):
-            self._bench.wipe(PREFIX)
-            run = self._seed(hub, repository.id)
-            times["seed"].append(run.seconds)
-            cpu.append(run.cpu_seconds)
-            self._bench.wipe(PREFIX)
-            times["raw loop"].append(self._bench.run([str(HERE / "raw_loop.py"), repository.id, BUCKET, PREFIX], hub.url).seconds)
-            self._bench.wipe(PREFIX)
-            usual = self._bench.run([str(HERE / "usual_way.py"), repository.id, str(disk), BUCKET, PREFIX], hub.url)
-            times["usual way"].append(usual.seconds)
+            for way, measure in ways.items():
+                self._bench.wipe(PREFIX)
+                others = hub.cpu_seconds() + self._bench.server_cpu_seconds()
+                run = measure()
+                times[way].append(run.seconds)
+                cpu[way].append(run.cpu_seconds + hub.cpu_seconds() + self._bench.server_cpu_seconds() - others)
+                if way == "seed":
+                    own_cpu.append(run.cpu_seconds)
             shutil.rmtree(disk)
             shutil.rmtree(self._bench.home)
             self._bench.home.mkdir()
             say(f"{name} {turn + 1} of {self._repeats}: " + ", ".join(f"{way} {found[-1]:.2f} s" for way, found in times.items()))
         medians = {way: statistics.median(found) for way, found in times.items()}
         size = sum(entry.size for entry in repository.entries.values())
+        say(f"{name}: " + ", ".join(f"{way} {found:.2f} s ({size / 1e6 / found:.0f} MB/s)" for way, found in medians.items()))
+        spent = ", ".join(f"{way} {statistics.median(found) / (size / GIB):.2f}" for way, found in cpu.items())
         say(
-            f"{name}: "
-            + ", ".join(f"{way} {found:.2f} s ({size / 1e6 / found:.0f} MB/s)" for way, found in medians.items())
-            + f"; seed takes {statistics.median(cpu) / (size / GIB):.2f} CPU seconds per GiB"
+            f"{name}, CPU seconds per GiB of tool, hub and store together: {spent}; "
+            f"of the seed job alone {statistics.median(own_cpu) / (size / GIB):.2f}"
         )
         return medians["usual way"] / medians["seed"], medians["raw loop"] / medians["seed"]
 

@@ -106,6 +106,10 @@ class Server:
                     raise BenchmarkFailed(f"{command[0]} did not start: {log.read_text()[-300:]}") from None
                 time.sleep(0.05)
 
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
@@ -154,6 +158,9 @@ class Bench:
 
     def close(self) -> None:
         self._server.stop()
+
+    def server_cpu_seconds(self) -> float:
+        return self._server.cpu_seconds()
 
     def environment(self, hub: str) -> dict[str, str]:
         return {

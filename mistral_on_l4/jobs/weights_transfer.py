@@ -23,6 +23,8 @@ from mistral_on_l4.jobs.weights_store import Part, Store, StoredObject, UploadGo
 
 # Digests of so many files grow side by side. More would end together, and leave the store to join all of them at the end.
 _FILES_AT_ONCE = 2
+# Digests take pieces of this size: still in the processor's cache, and few enough that threads do not wait for each other.
+_PIECE_BYTES = 1024 * 1024
 _RESTARTS = 3
 _STOP_SECONDS = 2.0
 _NO_PART = 0
@@ -178,6 +180,8 @@ class Transfer:
 
         def arrived(there: int) -> None:
             nonlocal crc, before
+            if there - before < _PIECE_BYTES and there < len(data):
+                return
             crc = zlib.crc32(view[before:there], crc)
             self._progress.received(task.file.path, there - before)
             before = there

@@ -19,6 +19,8 @@ from mistral_on_l4.embedded.hub.server import HubContent, HubHandler, HubServer
 _SLICE_BYTES = 1024 * 1024
 # Between two slices of a throttled connection: short against what a client notices, long against a thread's wake-up.
 _SLICE_SECONDS = 0.02
+# What a token bucket holds: without it a busy machine's late wake-ups would lower the rate.
+_BURST_SECONDS = 0.2
 
 
 @dataclass
@@ -111,6 +113,5 @@ class TroubledHandler(HubHandler):
             done += sent
             self.server.count(sent)
             if rate:
-                # Time that was lost to a slow reader is not made up for.
-                self._free_at = max(self._free_at, time.monotonic() - _SLICE_SECONDS) + sent / rate
+                self._free_at = max(self._free_at, time.monotonic() - _BURST_SECONDS) + sent / rate
                 time.sleep(max(self._free_at - time.monotonic(), 0.0))
