@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ from mistral_on_l4.settings import PROJECT, Settings
 
 State = Literal["ok", "warn", "fail"]
 
-# Quotas of running GPU instances, in vCPUs: G and VT on demand, and on spot.
-QUOTAS = {"ON_DEMAND": "L-DB2E81BA", "SPOT": "L-3819A6DF"}
+# Quotas of running instances, in vCPUs: G and VT on demand, and on spot; and the standard families, for system nodes.
+QUOTAS = {"ON_DEMAND": "L-DB2E81BA", "SPOT": "L-3819A6DF", "STANDARD": "L-1216C47A"}
+_NAMES = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
+_FAMILIES = {"ON_DEMAND": r"(g|vt)[0-9]", "SPOT": r"(g|vt)[0-9]", "STANDARD": r"(?!mac|inf|hpc|dl|trn)[acdhimrtz][a-z]*[0-9]"}
 # Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
 AMI_DRIVER = 580
 HUB = "https://huggingface.co"
@@ -87,26 +90,33 @@ class Doctor:
         return [Finding("instance types", "fail", f"{says}: EKS needs two zones that offer all of them", fix)]
 
     def _capacity_types(self) -> list[str]:
-        return sorted({pool.capacity_type for pool in self.settings.pools.groups if pool.count})
+        kinds: set[str] = {pool.capacity_type for pool in self.settings.pools.groups if pool.count}
+        return [*sorted(kinds), *([] if self.settings.cluster.existing else ["STANDARD"])]
 
     def _quota(self, kind: str) -> list[Finding]:
         code = QUOTAS[kind]
-        asked = sum(
-            self.catalogue.instances[pool.instance_type].vcpus * pool.count
-            for pool in self.settings.pools.groups
-            if pool.capacity_type == kind
-        )
+        asked = self._vcpus_asked(kind)
         limit = self._quota_value(code)
         used = self._vcpus_in_use(kind)
         words = f"{asked} vCPU asked + {used} in use of {limit:.0f} ({code})"
-        name = f"quota {'on demand' if kind == 'ON_DEMAND' else 'spot'}"
+        name = _NAMES[kind]
         if asked + used <= limit:
             return [Finding(name, "ok", words)]
         fix = (
             f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value "
             f"{asked + used} --region {self.settings.region}"
         )
-        return [Finding(name, "fail", f"{words}: GPU nodes would not start", fix)]
+        return [Finding(name, "fail", f"{words}: these nodes would not start", fix)]
+
+    def _vcpus_asked(self, kind: str) -> int:
+        if kind == "STANDARD":
+            system = self.catalogue.system_nodes
+            return self.catalogue.instances[system.instance].vcpus * system.count
+        return sum(
+            self.catalogue.instances[pool.instance_type].vcpus * pool.count
+            for pool in self.settings.pools.groups
+            if pool.capacity_type == kind
+        )
 
     def _quota_value(self, code: str) -> float:
         quotas = self.client("service-quotas")
@@ -117,17 +127,15 @@ class Doctor:
             return float(quotas.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
 
     def _vcpus_in_use(self, kind: str) -> int:
-        """vCPUs of running G and VT instances; those of this stack's own cluster are already among those asked."""
+        """vCPUs of running instances of the quota's families; those of this stack itself are already among those asked."""
         ec2 = self.client("ec2")
-        filters = [
-            {"Name": "instance-state-name", "Values": ["pending", "running"]},
-            {"Name": "instance-type", "Values": ["g*", "vt*"]},
-        ]
+        filters = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
         running: Counter[str] = Counter()
         for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
             for instance in (item for group in page["Reservations"] for item in group["Instances"]):
                 mine = {tag["Key"]: tag["Value"] for tag in instance.get("Tags") or []}.get(STACK_TAG) == self.stack
-                if not mine and (instance.get("InstanceLifecycle") == "spot") == (kind == "SPOT"):
+                spot = instance.get("InstanceLifecycle") == "spot"
+                if not mine and spot == (kind == "SPOT") and re.match(_FAMILIES[kind], instance["InstanceType"]):
                     running[instance["InstanceType"]] += 1
         if not running:
             return 0

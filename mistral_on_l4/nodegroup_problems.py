@@ -8,9 +8,9 @@ import re
 _SIGNS = (
     (
         "VcpuLimitExceeded",
-        "the account's vCPU quota for GPU instances is too small: `demo doctor` says by how much; ask for more with `aws "
+        "the account's vCPU quota for these instances is too small: `demo doctor` says by how much; ask for more with `aws "
         "service-quotas request-service-quota-increase --service-code ec2 --quota-code L-DB2E81BA --desired-value 64` "
-        "(L-3819A6DF for spot)",
+        "(L-3819A6DF for GPUs on spot, L-1216C47A for system nodes)",
     ),
     (
         "MaxSpotInstanceCountExceeded",

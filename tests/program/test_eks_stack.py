@@ -325,7 +325,7 @@ def test_a_node_group_that_does_not_come_up_is_explained_in_words_and_not_tried_
     again = hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=[error]))
     assert again is False
     assert len(said) == 1
-    assert said[0].startswith("pool-l4-4gpu: VcpuLimitExceeded: the account's vCPU quota for GPU instances is too small")
+    assert said[0].startswith("pool-l4-4gpu: VcpuLimitExceeded: the account's vCPU quota for these instances is too small")
     hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=["context deadline exceeded"]))
     assert len(said) == 1
 

@@ -84,6 +84,7 @@ def test_what_runs_already_counts_and_what_is_ours_does_not_count_twice(account:
             "Instances": [
                 instance("i-1", "g5.xlarge"),
                 instance("i-2", "g5.xlarge", InstanceLifecycle="spot"),
+                instance("i-4", "m7i.large"),
                 instance("i-3", "g6.12xlarge", Tags=[{"Key": "mistral-on-l4:stack", "Value": "dev"}]),
             ]
         }
@@ -93,6 +94,19 @@ def test_what_runs_already_counts_and_what_is_ours_does_not_count_twice(account:
     account.answer("ec2", "describe_instance_types", types, {"InstanceTypes": ["g5.xlarge"]})
     (finding,) = doctor(account)._quota("ON_DEMAND")
     assert (finding.state, finding.says) == ("ok", "56 vCPU asked + 4 in use of 64 (L-DB2E81BA)")
+
+
+def test_system_nodes_are_asked_for_in_the_quota_of_the_standard_families(account: Account) -> None:
+    names = ("m7i.large", "t3.large", "g5.xlarge", "inf2.xlarge", "trn1.2xlarge", "mac2.metal", "is4gen.large")
+    reservations = [{"Instances": [{"InstanceId": f"i-{name}", "InstanceType": name} for name in names]}]
+    account.answer("service-quotas", "get_service_quota", quota(5), {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"})
+    account.answer("ec2", "describe_instances", {"Reservations": reservations})
+    counted = ["is4gen.large", "m7i.large", "t3.large"]
+    types = {"InstanceTypes": [{"InstanceType": name, "VCpuInfo": {"DefaultVCpus": 2}} for name in counted]}
+    account.answer("ec2", "describe_instance_types", types, {"InstanceTypes": counted})
+    (finding,) = doctor(account)._quota("STANDARD")
+    assert (finding.check, finding.state) == ("quota system nodes", "fail")
+    assert finding.says.startswith("8 vCPU asked + 6 in use of 5 (L-1216C47A)")
 
 
 def test_an_account_that_never_asked_has_the_default_quota(account: Account) -> None:
@@ -108,7 +122,7 @@ def test_spot_pools_are_asked_for_in_the_spot_quota(account: Account) -> None:
         {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
     ]
     found = doctor(account, pools={"groups": groups})
-    assert found._capacity_types() == ["ON_DEMAND", "SPOT"]
+    assert found._capacity_types() == ["ON_DEMAND", "SPOT", "STANDARD"]
     account.answer("service-quotas", "get_service_quota", quota(8), {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF"})
     account.answer("ec2", "describe_instances", {"Reservations": []})
     assert found._quota("SPOT") == [Finding("quota spot", "ok", "8 vCPU asked + 0 in use of 8 (L-3819A6DF)")]
