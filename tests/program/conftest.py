@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from engine import Engine, run  # noqa: E402
 
-
 # What the registration Jobs leave behind, and the program reads.
 IDS = {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}
 
