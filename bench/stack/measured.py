@@ -95,6 +95,7 @@ def _many(count: int) -> dict[str, Any]:
     """Configuration of a stack of `count` services, in namespaces of its own, alternating between both variants."""
     services = []
     for index in range(count):
+        shape: dict[str, Any]
         if index % 2:
             shape = {
                 "variant": "fp8",
