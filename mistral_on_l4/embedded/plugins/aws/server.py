@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noq
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2  # noqa: E402
 
 from mistral_on_l4.embedded.plugins import serving  # noqa: E402
+from mistral_on_l4.embedded.plugins.aws import service_model  # noqa: E402
 from mistral_on_l4.embedded.plugins.aws.provider import InitFailed, Provider, Refused  # noqa: E402
 from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE  # noqa: E402
 from mistral_on_l4.embedded.plugins.values import decode, encode, reveal  # noqa: E402
@@ -170,6 +172,7 @@ def _type(request: Any) -> str:
 
 def main(arguments: list[str]) -> None:  # noqa: ARG001  (the engine's address; nothing is sent there)
     """Serves until the engine interrupts."""
+    threading.Thread(target=service_model.load, name="service-models", daemon=True).start()
     servicer = AwsProvider(Provider())
     serving.serve(
         lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server),

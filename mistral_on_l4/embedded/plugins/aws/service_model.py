@@ -27,6 +27,12 @@ def _service(name: str) -> Any:
     return _session().get_service_model(name)
 
 
+def load() -> None:
+    """Reads the models of the services that the kinds use, which the first check would wait for."""
+    for service in ("iam", "eks", "ec2"):
+        _service(service).operation_names  # noqa: B018  (the model is read when something of it is asked)
+
+
 def problems(call: Call) -> list[str]:
     """What AWS would not take of a call's parameters, one line each."""
     service, operation, parameters = call
