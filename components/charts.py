@@ -12,6 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import Namespace
 from mistral_on_l4.images import image
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.settings import ImagesSettings
@@ -73,7 +74,7 @@ class Charts(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:cluster:Charts", name, None, opts)
         self._name, self._provider = name, provider
         self._namespaces = {
-            namespace: k8s.core.v1.Namespace(
+            namespace: Namespace(
                 f"{name}-{namespace}",
                 metadata={"name": namespace, "labels": dict(MANAGER_LABELS)},
                 opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),

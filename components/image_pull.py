@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import DaemonSet
 from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
 from mistral_on_l4.manifests.serving import Placement
 
@@ -50,7 +51,7 @@ class ImagePull(pulumi.ComponentResource):
         if pull_secret:
             pod["imagePullSecrets"] = [{"name": pull_secret}]
         tags = labels(NAME, "image-pull")
-        k8s.apps.v1.DaemonSet(
+        DaemonSet(
             f"{name}-daemon-set",
             metadata=metadata(NAME, namespace, tags, {"pulumi.com/skipAwait": "true"}),
             spec={

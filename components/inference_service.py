@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import ConfigMap, Job, KubernetesObject, NetworkPolicy, Role, RoleBinding, Secret, ServiceAccount
 from mistral_on_l4.manifests import serving
 from mistral_on_l4.manifests.jobs import PythonJob, from_secret, python_job, value
 from mistral_on_l4.manifests.metadata import CLIENT_LABEL, fingerprint, metadata
@@ -51,15 +52,15 @@ class Serving(pulumi.ComponentResource):
         self.args, self.provider = args, provider
         child = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=depends_on)
         meta, spec = serving.serving_runtime(args.namespace, args.engine_image, args.shm_size)
-        runtime = k8s.apiextensions.CustomResource(
+        runtime = KubernetesObject(
             f"{name}-runtime", api_version=serving.RUNTIME_API_VERSION, kind="ServingRuntime", metadata=meta, spec=spec, opts=child
         )
         meta, spec = serving.network_policy(args.services, args.namespace)
-        policy = k8s.networking.v1.NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
+        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
         self.ready: list[pulumi.Resource] = [runtime, policy]
         if args.storage_config is not None:
             self.ready.append(
-                k8s.core.v1.Secret(
+                Secret(
                     f"{name}-storage-config",
                     metadata=metadata("storage-config", args.namespace),
                     string_data={serving.STORAGE_KEY: args.storage_config},
@@ -68,7 +69,7 @@ class Serving(pulumi.ComponentResource):
             )
         if args.api_key is not None:
             self.ready.append(
-                k8s.core.v1.Secret(
+                Secret(
                     f"{name}-api-key",
                     metadata=metadata(serving.API_KEY_SECRET, args.namespace),
                     string_data={"api-key": args.api_key},
@@ -81,15 +82,15 @@ class Serving(pulumi.ComponentResource):
 
     def _checker(self, name: str, child: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         namespace = self.args.namespace
-        config = k8s.core.v1.ConfigMap(
+        config = ConfigMap(
             f"{name}-checker-scripts",
             metadata=metadata(self.scripts, namespace),
             data=dict(self.args.scripts),
             immutable=True,
             opts=child,
         )
-        account = k8s.core.v1.ServiceAccount(f"{name}-checker-account", metadata=metadata(CHECKER, namespace), opts=child)
-        role = k8s.rbac.v1.Role(
+        account = ServiceAccount(f"{name}-checker-account", metadata=metadata(CHECKER, namespace), opts=child)
+        role = Role(
             f"{name}-checker-role",
             metadata=metadata(CHECKER, namespace),
             rules=[
@@ -98,7 +99,7 @@ class Serving(pulumi.ComponentResource):
             ],
             opts=child,
         )
-        binding = k8s.rbac.v1.RoleBinding(
+        binding = RoleBinding(
             f"{name}-checker-binding",
             metadata=metadata(CHECKER, namespace),
             role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CHECKER},
@@ -126,7 +127,7 @@ class InferenceService(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:serving:InferenceService", name, None, opts)
         meta, body, revision = serving.inference_service(spec)
         timeout = f"{spec.ready_seconds}s"
-        service = k8s.apiextensions.CustomResource(
+        service = KubernetesObject(
             f"{name}-service",
             api_version=serving.API_VERSION,
             kind="InferenceService",
@@ -171,7 +172,7 @@ class InferenceService(pulumi.ComponentResource):
             pull_secret=shared.args.pull_secret,
         )
         meta, body = python_job(job)
-        check: pulumi.Resource = k8s.batch.v1.Job(
+        check: pulumi.Resource = Job(
             f"{name}-check",
             metadata=meta,
             spec=body,

@@ -8,6 +8,7 @@ from typing import Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import Deployment, NetworkPolicy, PersistentVolumeClaim, Secret, Service, StatefulSet
 from mistral_on_l4.manifests import postgres, registry
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import metadata
@@ -53,11 +54,11 @@ class ModelRegistry(pulumi.ComponentResource):
         else:
             env, claim, database = self._file()
         meta, spec = registry.network_policy(service_name, args.namespace, args.client_namespaces)
-        policy = k8s.networking.v1.NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=self._child)
+        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=self._child)
         meta, spec = registry.deployment(service_name, args.namespace, args.image, env, claim, args.pull_secret)
-        server = k8s.apps.v1.Deployment(f"{name}-server", metadata=meta, spec=spec, opts=self._after(*database, policy))
+        server = Deployment(f"{name}-server", metadata=meta, spec=spec, opts=self._after(*database, policy))
         meta, spec = registry.service(service_name, args.namespace)
-        service = k8s.core.v1.Service(f"{name}-service", metadata=meta, spec=spec, opts=self._after(server))
+        service = Service(f"{name}-service", metadata=meta, spec=spec, opts=self._after(server))
         self.ready = [server, service]
         self.register_outputs({"url": self.url})
 
@@ -68,10 +69,10 @@ class ModelRegistry(pulumi.ComponentResource):
         claim = f"{self._args.settings.name}-data"
         meta, spec = registry.claim(claim, self._args.namespace, self._args.storage_class, self._args.settings.volume_size)
         # A claim of a WaitForFirstConsumer class binds only when its pod comes, which would wait for the claim: do not await it.
-        volume = k8s.core.v1.PersistentVolumeClaim(
+        volume = PersistentVolumeClaim(
             f"{self._name}-data", metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}}, spec=spec, opts=self._child
         )
-        self.identity = volume.metadata.apply(lambda found: str(found.uid))
+        self.identity = volume.metadata.apply(lambda found: str(found["uid"]))
         return [value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], claim, [volume]
 
     def _postgresql(self) -> tuple[list[dict[str, object]], None, list[pulumi.Resource]]:
@@ -85,24 +86,24 @@ class ModelRegistry(pulumi.ComponentResource):
             postgres.PORT,
             postgres.DATABASE,
         )
-        secret = k8s.core.v1.Secret(
+        secret = Secret(
             f"{name}-database-secret",
             metadata=metadata(DATABASE_SECRET, args.namespace),
             string_data={"password": args.database_password, "dsn": dsn},
             opts=self._child,
         )
         meta, spec = postgres.service(args.namespace)
-        service = k8s.core.v1.Service(
+        service = Service(
             f"{name}-database-service",
             metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}},
             spec=spec,
             opts=self._child,
         )
         meta, spec = postgres.network_policy(args.namespace)
-        policy = k8s.networking.v1.NetworkPolicy(f"{name}-database-network-policy", metadata=meta, spec=spec, opts=self._child)
+        policy = NetworkPolicy(f"{name}-database-network-policy", metadata=meta, spec=spec, opts=self._child)
         meta, spec = postgres.stateful_set(
             args.namespace, args.database_image, DATABASE_SECRET, args.storage_class, args.settings.volume_size, args.pull_secret
         )
-        database = k8s.apps.v1.StatefulSet(f"{name}-database", metadata=meta, spec=spec, opts=self._after(secret, service, policy))
-        self.identity = database.metadata.apply(lambda found: str(found.uid))
+        database = StatefulSet(f"{name}-database", metadata=meta, spec=spec, opts=self._after(secret, service, policy))
+        self.identity = database.metadata.apply(lambda found: str(found["uid"]))
         return [from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, [database]

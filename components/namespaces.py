@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import Namespace
 from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.settings import NamespaceSettings
@@ -49,7 +50,7 @@ class Namespaces(pulumi.ComponentResource):
         levels = {settings.services: "baseline", settings.object_store: "restricted", settings.registry: "restricted"}
         for namespace, level in levels.items():
             self.all.append(
-                k8s.core.v1.Namespace(
+                Namespace(
                     f"{name}-{namespace}",
                     metadata={
                         "name": namespace,

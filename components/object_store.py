@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import ConfigMap, Job, NetworkPolicy, Secret, Service, StatefulSet
 from mistral_on_l4.manifests import object_store as manifests
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 from mistral_on_l4.manifests.serving import Placement
@@ -73,8 +74,8 @@ class ObjectStore(pulumi.ComponentResource):
             self.ready = [writer, self._minio(scheme, writer)]
         self.register_outputs({"endpoint": self.endpoint})
 
-    def _keys(self, secret: str, key: pulumi.Input[str], value: pulumi.Input[str]) -> k8s.core.v1.Secret:
-        return k8s.core.v1.Secret(
+    def _keys(self, secret: str, key: pulumi.Input[str], value: pulumi.Input[str]) -> Secret:
+        return Secret(
             f"{self._name}-{secret}",
             metadata=metadata(secret, self._args.namespace),
             string_data={"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": value},
@@ -85,7 +86,7 @@ class ObjectStore(pulumi.ComponentResource):
         """Server, Service, bucket and users; returns the Job after which the store is ready."""
         args, name, child = self._args, self._name, self._child
         after = pulumi.ResourceOptions.merge
-        root = k8s.core.v1.Secret(
+        root = Secret(
             f"{name}-root",
             metadata=metadata(manifests.ROOT_SECRET, args.namespace),
             string_data={
@@ -105,10 +106,10 @@ class ObjectStore(pulumi.ComponentResource):
         )
         reader = self._keys(READER_SECRET, args.keys.reader_key, args.keys.reader_secret)
         meta, spec = manifests.network_policy(args.namespace, args.client_namespaces)
-        policy = k8s.networking.v1.NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
+        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
         meta, spec = manifests.service(args.namespace)
         # The Service waits for endpoints, so it is declared with the pods and neither waits for the other.
-        service = k8s.core.v1.Service(
+        service = Service(
             f"{name}-service", metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}}, spec=spec, opts=child
         )
         meta, spec = manifests.stateful_set(
@@ -120,17 +121,15 @@ class ObjectStore(pulumi.ComponentResource):
             args.pull_secret,
             args.placement,
         )
-        server = k8s.apps.v1.StatefulSet(
+        server = StatefulSet(
             f"{name}-server",
             metadata=meta,
             spec=spec,
             opts=after(child, pulumi.ResourceOptions(depends_on=[root, service, policy])),
         )
-        self.identity = server.metadata.apply(lambda found: str(found.uid))
+        self.identity = server.metadata.apply(lambda found: str(found["uid"]))
         data = manifests.setup_data(self.bucket)
-        config = k8s.core.v1.ConfigMap(
-            f"{name}-setup-config", metadata=metadata(manifests.SETUP_CONFIG, args.namespace), data=data, opts=child
-        )
+        config = ConfigMap(f"{name}-setup-config", metadata=metadata(manifests.SETUP_CONFIG, args.namespace), data=data, opts=child)
         meta, spec = manifests.setup_job(
             f"minio-setup-{fingerprint(data, args.setup_image)}",
             args.namespace,
@@ -140,7 +139,7 @@ class ObjectStore(pulumi.ComponentResource):
             args.tls_secret,
             args.pull_secret,
         )
-        job: pulumi.Resource = k8s.batch.v1.Job(
+        job: pulumi.Resource = Job(
             f"{name}-setup",
             metadata=meta,
             spec=spec,

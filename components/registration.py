@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
 from components.object_store import ObjectStore
 from mistral_on_l4.manifests.jobs import PythonJob, from_field, from_secret, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
@@ -41,11 +42,11 @@ class Registrar(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self, provider=provider)
         self.args, self.provider = args, provider
         self.scripts = f"register-model-{fingerprint(dict(args.scripts))}"
-        config = k8s.core.v1.ConfigMap(
+        config = ConfigMap(
             f"{name}-scripts", metadata=metadata(self.scripts, args.namespace), data=dict(args.scripts), immutable=True, opts=child
         )
-        account = k8s.core.v1.ServiceAccount(f"{name}-account", metadata=metadata(REGISTRAR, args.namespace), opts=child)
-        role = k8s.rbac.v1.Role(
+        account = ServiceAccount(f"{name}-account", metadata=metadata(REGISTRAR, args.namespace), opts=child)
+        role = Role(
             f"{name}-role",
             metadata=metadata(REGISTRAR, args.namespace),
             rules=[
@@ -54,7 +55,7 @@ class Registrar(pulumi.ComponentResource):
             ],
             opts=child,
         )
-        binding = k8s.rbac.v1.RoleBinding(
+        binding = RoleBinding(
             f"{name}-binding",
             metadata=metadata(REGISTRAR, args.namespace),
             role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": REGISTRAR},
@@ -62,7 +63,7 @@ class Registrar(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[role, account])),
         )
         reader_key, reader_secret = args.store_keys
-        keys = k8s.core.v1.Secret(
+        keys = Secret(
             f"{name}-store-keys",
             metadata=metadata("weights-reader", args.namespace),
             string_data={"AWS_ACCESS_KEY_ID": reader_key, "AWS_SECRET_ACCESS_KEY": reader_secret},
@@ -128,7 +129,7 @@ class Registration(pulumi.ComponentResource):
             pull_secret=args.pull_secret,
         )
         meta, spec = python_job(job)
-        self.complete = k8s.batch.v1.Job(
+        self.complete = Job(
             f"{name}-job",
             metadata=meta,
             spec=spec,
@@ -140,7 +141,7 @@ class Registration(pulumi.ComponentResource):
             ),
         )
         # The id is an Output of the Job: with a known id the read would run, and fail, in the first preview.
-        found = k8s.core.v1.ConfigMap.get(
+        found = ConfigMap.get(
             f"{name}-ids",
             pulumi.Output.all(self.complete.id).apply(lambda _: f"{args.namespace}/{result}"),
             opts=pulumi.ResourceOptions(parent=self, provider=registrar.provider),

@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import ConfigMap, KubernetesObject, Secret
 from mistral_on_l4.manifests import object_store
 from mistral_on_l4.manifests.metadata import metadata
 
@@ -84,14 +85,12 @@ class StoreCertificate(pulumi.ComponentResource):
             [issuer],
         )
         # Its id is an Output of the certificate's: read only once that is there, and not at all in a first preview.
-        issued = k8s.core.v1.Secret.get(
-            f"{name}-issued", certificate.id.apply(lambda _: f"{args.namespace}/{TLS_SECRET}"), opts=child
-        )
+        issued = Secret.get(f"{name}-issued", certificate.id.apply(lambda _: f"{args.namespace}/{TLS_SECRET}"), opts=child)
         authority_text = issued.data.apply(lambda found: base64.b64decode(found["ca.crt"]).decode() if found else "")
         self.ready = [certificate]
         for namespace in args.job_namespaces:
             self.ready.append(
-                k8s.core.v1.Secret(
+                Secret(
                     f"{name}-{namespace}",
                     metadata=metadata(TLS_SECRET, namespace),
                     string_data={"ca.crt": authority_text},
@@ -99,7 +98,7 @@ class StoreCertificate(pulumi.ComponentResource):
                 )
             )
         self.ready.append(
-            k8s.core.v1.ConfigMap(
+            ConfigMap(
                 f"{name}-{args.service_namespace}",
                 metadata=metadata(CA_CONFIG_MAP, args.service_namespace),
                 # A certificate is public; that it came out of a Secret does not make it one.
@@ -111,8 +110,8 @@ class StoreCertificate(pulumi.ComponentResource):
 
     def _object(
         self, name: str, kind: str, object_name: str, spec: dict[str, Any], depends_on: Sequence[pulumi.Resource]
-    ) -> k8s.apiextensions.CustomResource:
-        return k8s.apiextensions.CustomResource(
+    ) -> KubernetesObject:
+        return KubernetesObject(
             name,
             api_version=_API,
             kind=kind,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
 from components.object_store import WRITER_SECRET, ObjectStore
 from mistral_on_l4.manifests.jobs import PythonJob, from_secret, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
@@ -56,17 +57,17 @@ class WeightsSeeder(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self, provider=provider)
         self.args, self.store, self.provider = args, store, provider
         self.scripts = f"seed-weights-{fingerprint(dict(args.scripts))}"
-        config = k8s.core.v1.ConfigMap(
+        config = ConfigMap(
             f"{name}-scripts", metadata=metadata(self.scripts, args.namespace), data=dict(args.scripts), immutable=True, opts=child
         )
-        account = k8s.core.v1.ServiceAccount(f"{name}-account", metadata=metadata(SEEDER, args.namespace), opts=child)
-        role = k8s.rbac.v1.Role(
+        account = ServiceAccount(f"{name}-account", metadata=metadata(SEEDER, args.namespace), opts=child)
+        role = Role(
             f"{name}-role",
             metadata=metadata(SEEDER, args.namespace),
             rules=[{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update", "delete"]}],
             opts=child,
         )
-        binding = k8s.rbac.v1.RoleBinding(
+        binding = RoleBinding(
             f"{name}-binding",
             metadata=metadata(SEEDER, args.namespace),
             role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": SEEDER},
@@ -75,7 +76,7 @@ class WeightsSeeder(pulumi.ComponentResource):
         )
         self.ready = [config, account, binding]
         if args.hub_token is not None:
-            token = k8s.core.v1.Secret(
+            token = Secret(
                 f"{name}-hub-token",
                 metadata=metadata(HUB_TOKEN_SECRET, args.namespace),
                 string_data={"token": args.hub_token},
@@ -138,7 +139,7 @@ class Weights(pulumi.ComponentResource):
             pull_secret=args.pull_secret,
         )
         meta, spec = python_job(job)
-        self.complete = k8s.batch.v1.Job(
+        self.complete = Job(
             f"{name}-seed",
             metadata=meta,
             spec=spec,

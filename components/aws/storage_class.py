@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import StorageClass
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 
 # gp3's baseline, without extra cost, and its ratio: at most a quarter MiB/s per IOPS.
@@ -44,11 +45,11 @@ class StorageClasses(pulumi.ComponentResource):
 
 def _gp3(
     name: str, class_name: str, throughput: int, tags: Mapping[str, str], default: bool, opts: pulumi.ResourceOptions
-) -> k8s.storage.v1.StorageClass:
+) -> StorageClass:
     annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
     # All values are strings to the driver. Volumes carry no tag of the cluster, so `demo sweep` finds them by these.
     tagging = {f"tagSpecification_{index}": f"{key}={text}" for index, (key, text) in enumerate(sorted(tags.items()), 1)}
-    return k8s.storage.v1.StorageClass(
+    return StorageClass(
         name,
         metadata={"name": class_name, "labels": dict(MANAGER_LABELS), "annotations": annotations},
         provisioner="ebs.csi.aws.com",

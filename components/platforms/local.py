@@ -9,6 +9,7 @@ from typing import Literal
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
 from mistral_on_l4.embedded.home import LocalHome, NoCluster
 from mistral_on_l4.kube import ApiError, KubeClient
@@ -74,7 +75,7 @@ class LocalPlatform(pulumi.ComponentResource):
     def _nodes(self, pool: PoolSettings, instance: Instance, region: str) -> list[pulumi.Resource]:
         """One Node object per machine of the pool, with the labels and capacity that the real instance would have."""
         return [
-            k8s.core.v1.Node(
+            Node(
                 f"node-{pool.name}-{index}",
                 metadata={
                     "name": f"{pool.name}-{index}",
