@@ -48,11 +48,13 @@ class ObjectStoreArgs:
 class ObjectStore(pulumi.ComponentResource):
     """Answers where weights live and with which keys.
 
-    endpoint: URL with its scheme; bucket; identity: changes when the volume is a new, empty one; ready: what a writer waits for.
+    endpoint: URL with its scheme; bucket; region; identity: changes when the volume is a new, empty one; ready: what a writer
+    waits for.
     """
 
     endpoint: pulumi.Output[str]
     bucket: str
+    region: str
     identity: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
@@ -62,7 +64,7 @@ class ObjectStore(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:storage:ObjectStore", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self, provider=provider)
-        self.bucket = args.settings.bucket
+        self.bucket, self.region = args.settings.bucket, args.settings.region
         writer = self._keys(WRITER_SECRET, args.keys.writer_key, args.keys.writer_secret)
         if args.settings.kind == "external":
             self.endpoint = pulumi.Output.from_input(args.settings.endpoint or "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -30,6 +30,7 @@ class RegistrarArgs:
     registry_url: str
     registry_identity: pulumi.Output[str]
     store_keys: tuple[pulumi.Input[str], pulumi.Input[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
     ca_secret: str | None = None
     pull_secret: str | None = None
 
@@ -106,9 +107,10 @@ class Registration(pulumi.ComponentResource):
             value("WEIGHTS_BUCKET", store.bucket),
             value("WEIGHTS_PREFIX", prefix),
             value("AWS_ENDPOINT_URL", store.endpoint),
-            value("AWS_DEFAULT_REGION", "us-east-1"),
+            value("AWS_DEFAULT_REGION", store.region),
             from_secret("AWS_ACCESS_KEY_ID", "weights-reader", "AWS_ACCESS_KEY_ID"),
             from_secret("AWS_SECRET_ACCESS_KEY", "weights-reader", "AWS_SECRET_ACCESS_KEY"),
+            *(value(key, text) for key, text in sorted(args.environment.items())),
         ]
         if args.ca_secret:
             env.append(value("AWS_CA_BUNDLE", "/etc/store-ca/ca.crt"))

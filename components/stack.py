@@ -105,6 +105,7 @@ class StackInputs:
     def seeder(self, platform: Platform) -> SeederArgs:
         proxy = self.settings.proxy
         named = {"HTTP_PROXY": proxy.http, "HTTPS_PROXY": proxy.https, "NO_PROXY": ",".join(("svc", *proxy.no_proxy))}
+        proxies = {key: text for key, text in named.items() if text and (proxy.http or proxy.https)}
         return SeederArgs(
             namespace=self.settings.namespaces.object_store,
             image=self._image("jobs"),
@@ -112,7 +113,7 @@ class StackInputs:
             entry="seed_weights.py",
             hub_endpoint=platform.hub_endpoint,
             hub_token=self.hub_token,
-            proxy={key: text for key, text in named.items() if text and (proxy.http or proxy.https)},
+            environment={**proxies, **self._extra_authority()},
             ca_secret=platform.store_tls_secret,
             pull_secret=self.settings.images.pull_secret,
         )
@@ -127,6 +128,7 @@ class StackInputs:
             registry_url=registry.url,
             registry_identity=registry.identity,
             store_keys=(self.secrets["reader-key"], self.secrets["reader-secret"]),
+            environment=self._extra_authority(),
             ca_secret=platform.store_tls_secret,
             pull_secret=self.settings.images.pull_secret,
         )
@@ -213,6 +215,10 @@ class StackInputs:
 
     def _image(self, role: str, pinned: str | None = None) -> str:
         return image(role, self.settings.images, pinned)
+
+    def _extra_authority(self) -> dict[str, str]:
+        """For jobs/trust.py."""
+        return {"EXTRA_CA_PEM": self.settings.extra_ca} if self.settings.extra_ca else {}
 
     def _storage_config(self, store: ObjectStore, ca_config_map: str | None) -> pulumi.Output[str]:
         """KServe's storage initializer decodes this into a map of strings, so every value is one."""

@@ -77,7 +77,14 @@ class StoreCertificate(pulumi.ComponentResource):
             {
                 "secretName": TLS_SECRET,
                 "duration": _YEAR,
-                "dnsNames": [host, f"{host}.cluster.local", f"{object_store.NAME}.{args.namespace}", object_store.NAME],
+                # localhost: `demo weights` comes by a port-forward.
+                "dnsNames": [
+                    host,
+                    f"{host}.cluster.local",
+                    f"{object_store.NAME}.{args.namespace}",
+                    object_store.NAME,
+                    "localhost",
+                ],
                 "usages": ["server auth", "digital signature", "key encipherment"],
                 "privateKey": {"algorithm": "ECDSA", "size": 256},
                 "issuerRef": {"name": CA_SECRET, "kind": "Issuer"},

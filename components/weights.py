@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 4 * 3600
 class SeederArgs:
     """What every seed Job of a stack shares.
 
-    scripts: file name -> text, mounted at /scripts; hub_token: for gated models, or None; proxy: environment for the hub's sake.
+    scripts: file name -> text, mounted at /scripts; hub_token: for gated models, or None; environment: what reaching the hub takes.
     """
 
     namespace: str
@@ -32,7 +32,7 @@ class SeederArgs:
     entry: str
     hub_endpoint: str
     hub_token: pulumi.Output[str] | None = None
-    proxy: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     ca_secret: str | None = None
     pull_secret: str | None = None
 
@@ -113,10 +113,10 @@ class Weights(pulumi.ComponentResource):
             value("WEIGHTS_BUCKET", store.bucket),
             value("WEIGHTS_PREFIX", prefix),
             value("AWS_ENDPOINT_URL", store.endpoint),
-            value("AWS_DEFAULT_REGION", "us-east-1"),
+            value("AWS_DEFAULT_REGION", store.region),
             from_secret("AWS_ACCESS_KEY_ID", WRITER_SECRET, "AWS_ACCESS_KEY_ID"),
             from_secret("AWS_SECRET_ACCESS_KEY", WRITER_SECRET, "AWS_SECRET_ACCESS_KEY"),
-            *(value(key, text) for key, text in sorted(args.proxy.items())),
+            *(value(key, text) for key, text in sorted(args.environment.items())),
         ]
         if args.hub_token is not None:
             env.append(from_secret("HF_TOKEN", HUB_TOKEN_SECRET, "token"))

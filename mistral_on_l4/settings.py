@@ -331,7 +331,7 @@ class Settings(_Section):
     network: NetworkSettings = NetworkSettings()
     proxy: ProxySettings = ProxySettings()
     tags: TagSettings = TagSettings()
-    # PEM of a certificate authority that jobs and runtimes must trust beside the public ones.
+    # PEM of a certificate authority that the Jobs trust beside the public ones: of a proxy that opens TLS, or of an external store.
     extra_ca: str | None = None
 
     @property

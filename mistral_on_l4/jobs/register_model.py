@@ -26,6 +26,8 @@ from urllib.parse import urlsplit
 
 import requests
 
+from mistral_on_l4.jobs.trust import trust_extra_authority
+
 API = "/api/model_registry/v1alpha3"
 MANAGED_BY = "mistral-on-l4-registration"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -408,6 +410,7 @@ def run(environment: Mapping[str, str], facts: Callable[[Mapping[str, str]], Jso
 
 def main() -> int:
     try:
+        trust_extra_authority()
         run(os.environ)
         return 0
     except Failure as failure:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mistral_on_l4.jobs.trust import trust_extra_authority
 from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
 from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
 from mistral_on_l4.jobs.weights_lease import lease_for
@@ -267,7 +268,9 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     signal.signal(
         signal.SIGTERM, lambda *_: stop.because(Failure("told to stop (SIGTERM); the next run goes on where this one was"))
     )
+    code = 1
     try:
+        trust_extra_authority(environment)
         order, limits = Order.from_environment(environment), Limits.from_environment(environment)
         store = Store(order.bucket, limits)
         mode = environment.get("WEIGHTS_MODE") or "seed"
@@ -285,6 +288,8 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         return 0
     except Stopped:
         sentence = f"seeding failed: {stop.reason or 'stopped'}"
+        # Not this job's own failure: its Job starts another pod.
+        code = 128 + signal.SIGTERM
     except Failure as failure:
         sentence = f"seeding failed: {failure}"
     except Exception as error:  # the last line must name the reason, whatever it is
@@ -293,7 +298,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     print(sentence, file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # outside a pod there is none; the log has it
         TERMINATION_LOG.write_text(sentence)
-    return 1
+    return code
 
 
 if __name__ == "__main__":

@@ -204,3 +204,28 @@ def _texts(value: Any, path: str = "") -> list[tuple[str, str]]:
     if isinstance(value, list):
         return [found for index, item in enumerate(value) for found in _texts(item, f"{path}[{index}]")]
     return [(path, value if isinstance(value, str) else json.dumps(value))]
+
+
+def test_an_external_store_is_asked_in_its_own_region(run_program: Callable[..., Any]) -> None:
+    engine = run_program(
+        objectStore={"kind": "external", "endpoint": "https://s3.eu-west-1.amazonaws.com", "region": "eu-west-1"},
+        storeAccessKeyId="AKIAEXAMPLE",
+        storeSecretAccessKey="not-a-real-secret",
+    )
+    regions = {
+        entry["value"]
+        for job in engine.of("Job")
+        for entry in job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]
+        if entry["name"] == "AWS_DEFAULT_REGION"
+    }
+    assert regions == {"eu-west-1"}
+
+
+def test_an_extra_authority_reaches_the_jobs_that_leave_the_cluster_and_no_other(run_program: Callable[..., Any]) -> None:
+    engine = run_program(extraCa="-----BEGIN CERTIFICATE-----")
+    trusting = {
+        job.inputs["metadata"]["name"].partition("-")[0]
+        for job in engine.of("Job")
+        if any(entry["name"] == "EXTRA_CA_PEM" for entry in job.inputs["spec"]["template"]["spec"]["containers"][0]["env"])
+    }
+    assert trusting == {"seed", "register"}
