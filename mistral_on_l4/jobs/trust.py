@@ -16,7 +16,7 @@ def trust_extra_authority(environment: Mapping[str, str] = os.environ) -> None:
     pem = environment.get("EXTRA_CA_PEM")
     if not pem:
         return
-    from requests.certs import where
+    from requests.certs import where  # type: ignore[attr-defined]
 
     bundle = Path(tempfile.gettempdir(), "ca-bundle.pem")
     bundle.write_text(f"{Path(where()).read_text()}\n{pem}\n")
