@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from mistral_on_l4.embedded import plugins
+from mistral_on_l4.embedded import plugins, processes
 from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 
 COMMAND_SECONDS = 1800
@@ -91,6 +92,15 @@ class MeasuredStack:
         return done.stdout
 
 
+def _descends(pid: int, ancestors: set[int]) -> bool:
+    """Whether a process is one of these, or was started below one of them."""
+    while pid > 1:
+        if pid in ancestors:
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
 def _many(count: int) -> dict[str, Any]:
     """Configuration of a stack of `count` services, in namespaces of its own, alternating between both variants."""
     services = []
@@ -107,15 +117,15 @@ def _many(count: int) -> dict[str, Any]:
         else:
             shape = {"variant": "bf16", "prefix": "mistral-24b/", "pool": "many-4gpu", "tensorParallelSize": 4}
         services.append({"name": f"service-{index}", **shape})
-    half = max(1, count // 2)
+    # Nodes of eight GPUs, so that what grows is the number of services and hardly that of nodes.
+    one_gpu, four_gpus = count // 2, count - count // 2
     return {
         "mistral-on-l4:platform": "local",
         "mistral-on-l4:namespaces": {"services": "many-ai", "objectStore": "many-store", "registry": "many-registries"},
-        # A node for each service: a stack that cannot be placed is refused before it is previewed.
         "mistral-on-l4:pools": {
             "groups": [
-                {"name": "many-1gpu", "instanceType": "g6.2xlarge", "count": half},
-                {"name": "many-4gpu", "instanceType": "g6.12xlarge", "count": half},
+                {"name": "many-1gpu", "instanceType": "g6.48xlarge", "count": max(1, math.ceil(one_gpu / 8))},
+                {"name": "many-4gpu", "instanceType": "g6.48xlarge", "count": max(1, math.ceil(four_gpus / 2))},
             ]
         },
         "mistral-on-l4:services": services,
@@ -125,6 +135,7 @@ def _many(count: int) -> dict[str, Any]:
 def resident_mib(home: LocalHome) -> dict[str, float]:
     """MiB by process of everything that runs for the stack. PSS: a page that two processes share is counted once."""
     marks = str(home.root)
+    started = {running.pid for name in processes.names(home) if (running := processes.find(home, name)) is not None}
     found: dict[str, float] = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -132,7 +143,7 @@ def resident_mib(home: LocalHome) -> dict[str, float]:
         try:
             arguments = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
             foreign = folder.joinpath("ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
-            ours = any(marks in argument for argument in arguments)
+            ours = any(marks in argument for argument in arguments) or _descends(int(folder.name), started)
             ours = ours or (foreign and marks in folder.joinpath("mountinfo").read_text(errors="replace"))
             if not ours:
                 continue

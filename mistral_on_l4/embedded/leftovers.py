@@ -32,11 +32,13 @@ def _processes(root: Path) -> Iterator[tuple[int, str]]:
             continue
         try:
             arguments = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+            environment = folder.joinpath("environ").read_bytes().decode(errors="replace").split("\0")
             mounted = _mounted_for(folder, root)
         except OSError:
             # It ended meanwhile, or is another user's.
             continue
-        ours = any(str(root) in argument for argument in arguments) and _is_a_program_of_ours(arguments)
+        # KServe's controller has the home in its environment only.
+        ours = any(str(root) in text for text in (*arguments, *environment)) and _is_a_program_of_ours(arguments)
         if ours or mounted:
             yield int(folder.name), " ".join(arguments).strip()[:120]
 
