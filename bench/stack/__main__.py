@@ -27,6 +27,7 @@ from bench.stack.by_hand import ByHand
 from bench.stack.measured import MeasuredStack, resident_mib
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.embedded.leftovers import leftovers
+from mistral_on_l4.embedded.toolchain.commands import terminated_like_interrupted
 
 SERVICE_COUNTS = (2, 10, 50)
 GROWTH_REPEATS = 7
@@ -39,7 +40,7 @@ def main() -> int:
     print(
         f"machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}", flush=True
     )
-    with tempfile.TemporaryDirectory(prefix="bench-stack-") as folder:
+    with terminated_like_interrupted(), tempfile.TemporaryDirectory(prefix="bench-stack-") as folder:
         home = LocalHome(Path(folder) / "home")
         stack = MeasuredStack(home, Path(folder))
         try:

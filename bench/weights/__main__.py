@@ -45,6 +45,7 @@ from bench.weights.plot import scaling_plot
 from mistral_on_l4.embedded.hub.repository import Repository, add
 from mistral_on_l4.embedded.progress import PlainReport
 from mistral_on_l4.embedded.toolchain import ensure_tools
+from mistral_on_l4.embedded.toolchain.commands import terminated_like_interrupted
 from mistral_on_l4.jobs.weights_limits import Limits
 
 RATE = 25e6
@@ -74,7 +75,8 @@ def main() -> int:
         f"machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}, load {os.getloadavg()[0]:.1f}; "
         f"content and bucket in {'memory' if place == Path('/dev/shm') else place or 'the temporary folder'}"
     )
-    with tempfile.TemporaryDirectory(prefix="bench-weights-", dir=place) as name:
+    # A benchmark that is told to stop ends its servers as one that is interrupted does.
+    with terminated_like_interrupted(), tempfile.TemporaryDirectory(prefix="bench-weights-", dir=place) as name:
         folder = Path(name)
         bench = Bench(folder, tools["versitygw"], tools["storage-initializer-python"])
         try:
