@@ -206,9 +206,15 @@ class Bench:
         reader.start()
         killer = threading.Timer(_RUN_SECONDS, process.kill)
         killer.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            # Told to stop: the program would run on, and this process wait for its output.
+            process.kill()
+            raise
+        finally:
+            killer.cancel()
         seconds = time.perf_counter() - began
-        killer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         reader.join()
         if process.stdout:
