@@ -150,10 +150,9 @@ def api_server(home: LocalHome, cluster: ClusterInfo) -> Component:
     return Component("kube-apiserver", command, lambda: https_ok(home, port, "/readyz"), START_SECONDS, env, home.run)
 
 
-def controller_manager(home: LocalHome, cluster: ClusterInfo) -> Component:
-    port = cluster.ports["kube-controller-manager"]
-    command = (
-        cluster.tools["kube-controller-manager"],
+def _client_of_the_api_server(home: LocalHome, port: int) -> tuple[str, ...]:
+    """Flags of a component that acts through the API server as the administrator, and serves its health on `port`."""
+    return (
         f"--kubeconfig={home.kubeconfig}",
         f"--authentication-kubeconfig={home.kubeconfig}",
         f"--authorization-kubeconfig={home.kubeconfig}",
@@ -162,11 +161,19 @@ def controller_manager(home: LocalHome, cluster: ClusterInfo) -> Component:
         f"--secure-port={port}",
         f"--tls-cert-file={home.pki / 'apiserver.crt'}",
         f"--tls-private-key-file={home.pki / 'apiserver.key'}",
+        "--profiling=false",
+    )
+
+
+def controller_manager(home: LocalHome, cluster: ClusterInfo) -> Component:
+    port = cluster.ports["kube-controller-manager"]
+    command = (
+        cluster.tools["kube-controller-manager"],
+        *_client_of_the_api_server(home, port),
         f"--root-ca-file={home.pki / 'ca.crt'}",
         f"--service-account-private-key-file={home.pki / 'sa.key'}",
         "--use-service-account-credentials=true",
         f"--controllers=*,{','.join('-' + name for name in UNUSED_CONTROLLERS)}",
-        "--profiling=false",
     )
     return Component("kube-controller-manager", command, lambda: https_ok(home, port, "/healthz"), START_SECONDS)
 
@@ -175,15 +182,7 @@ def scheduler(home: LocalHome, cluster: ClusterInfo) -> Component:
     port = cluster.ports["kube-scheduler"]
     command = (
         cluster.tools["kube-scheduler"],
-        f"--kubeconfig={home.kubeconfig}",
-        f"--authentication-kubeconfig={home.kubeconfig}",
-        f"--authorization-kubeconfig={home.kubeconfig}",
-        "--leader-elect=false",
-        "--bind-address=127.0.0.1",
-        f"--secure-port={port}",
-        f"--tls-cert-file={home.pki / 'apiserver.crt'}",
-        f"--tls-private-key-file={home.pki / 'apiserver.key'}",
-        "--profiling=false",
+        *_client_of_the_api_server(home, port),
     )
     return Component("kube-scheduler", command, lambda: https_ok(home, port, "/readyz"), START_SECONDS)
 

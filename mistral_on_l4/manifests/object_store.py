@@ -12,6 +12,7 @@ from typing import Any
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
 from mistral_on_l4.manifests.serving import Placement
+from mistral_on_l4.manifests.volumes import single_server
 
 NAME = "minio"
 PORT = 9000
@@ -109,24 +110,7 @@ def stateful_set(
         pod["tolerations"] = [dict(toleration) for toleration in placement.tolerations]
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
-    claim = {
-        "metadata": {"name": "data", "labels": _SELECTOR},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": storage_class,
-            "resources": {"requests": {"storage": volume_size}},
-        },
-    }
-    spec = {
-        "serviceName": NAME,
-        "replicas": 1,
-        "selector": {"matchLabels": _SELECTOR},
-        "template": {"metadata": {"labels": _TAGS}, "spec": pod},
-        "volumeClaimTemplates": [claim],
-        # Claims of a StatefulSet outlive it otherwise, and their volumes go on billing.
-        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
-    }
-    return metadata(NAME, namespace, _TAGS), spec
+    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size)
 
 
 def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.volumes import single_server
 
 NAME = "model-registry-db"
 PORT = 5432
@@ -72,20 +73,4 @@ def stateful_set(
     }
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
-    claim = {
-        "metadata": {"name": "data", "labels": _SELECTOR},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": storage_class,
-            "resources": {"requests": {"storage": volume_size}},
-        },
-    }
-    spec = {
-        "serviceName": NAME,
-        "replicas": 1,
-        "selector": {"matchLabels": _SELECTOR},
-        "template": {"metadata": {"labels": _TAGS}, "spec": pod},
-        "volumeClaimTemplates": [claim],
-        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
-    }
-    return metadata(NAME, namespace, _TAGS), spec
+    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size)

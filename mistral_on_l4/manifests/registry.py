@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.volumes import claim_spec
 
 PORT = 8080
 API = "/api/model_registry/v1alpha3"
@@ -92,8 +93,7 @@ def deployment(
 
 
 def claim(name: str, namespace: str, storage_class: Any, size: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": storage_class, "resources": {"requests": {"storage": size}}}
-    return metadata(name, namespace), spec
+    return metadata(name, namespace), claim_spec(storage_class, size)
 
 
 def network_policy(registry: str, namespace: str, client_namespaces: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
