@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from mistral_on_l4.embedded.agent import syscalls
@@ -157,7 +158,12 @@ def _receive(control: socket.socket, most: int) -> list[socket.socket]:
 
 def _serve(server: socket.socket, address: Address, connect: Connect) -> None:
     while True:
-        client, _ = server.accept()
+        try:
+            client, _ = server.accept()
+        except OSError:
+            # Out of descriptors for a moment, or the client gave up in the queue.
+            time.sleep(0.1)
+            continue
         threading.Thread(target=_pass_on, args=(client, address, connect), daemon=True).start()
 
 
