@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.stacks import project_folder
-from mistral_on_l4.embedded import cluster, plugins
+from mistral_on_l4.embedded import cluster, plugins, processes
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.embedded.progress import console_report
+from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
+from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.settings import PROJECT
 
 LOCAL_STACK = "local"
+# As long as a first `up` with all its builds may take.
+_OTHER_COMMAND_SECONDS = 3600.0
+_GONE_SECONDS = 60.0
 
 
 @contextmanager
 def local_pulumi(console: Console) -> Iterator[Mapping[str, str]]:
     """Starts what does not run yet; gives the environment in which `pulumi` works on the local stack. Raises Failure."""
     home = LocalHome.default()
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def waiting(pid: str) -> None:
+        console.print(f"process {pid} is bringing this stack up or down: waiting for it")
+
     try:
-        with console_report(console) as report:
-            started = cluster.start(home, report)
-        plugins.install(home, started.tools)
-        plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
-    except (cluster.ClusterError, plugins.PluginError) as error:
+        with held(home.root / "command.lock", waiting, _OTHER_COMMAND_SECONDS):
+            with console_report(console) as report:
+                started = cluster.start(home, report)
+            plugins.install(home, started.tools)
+            plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
+            forget_locks_of_the_dead(home)
+            remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
+            environment = {**os.environ, **plugins.pulumi_environment(home, started)}
+            # An exported passphrase would win over the home's own.
+            environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+            yield environment
+    except (cluster.ClusterError, plugins.PluginError, LockBusy, ApiError) as error:
         raise Failure(str(error)) from None
-    environment = {**os.environ, **plugins.pulumi_environment(home, started)}
-    # An exported passphrase would win over the home's own.
-    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
-    yield environment
 
 
 def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -49,14 +65,65 @@ def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             continue
 
 
+def forget_locks_of_the_dead(home: LocalHome) -> None:
+    """Removes Pulumi's locks on the local stack whose process is gone, killed or ended by a reboot. A living one keeps its lock."""
+    for lock in home.backend.glob(f".pulumi/locks/*/{PROJECT}/{LOCAL_STACK}/*.json"):
+        try:
+            held_by = json.loads(lock.read_text())
+            pid, host = int(held_by["pid"]), held_by["hostname"]
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            continue
+        if host == socket.gethostname() and processes.start_time(pid) is None:
+            lock.unlink(missing_ok=True)
+
+
+def remove_half_made(home: LocalHome, client: KubeClient) -> None:
+    """Deletes objects whose creation a killed pulumi had begun and never recorded: it would find them in its own way.
+
+    Importing them instead would count a Job as done that nobody has seen complete. Raises Failure, ApiError.
+    """
+    for operation in _latest_state(home).get("pending_operations") or []:
+        inputs = operation["resource"].get("inputs") or {}
+        if operation["type"] != "creating" or not operation["resource"]["type"].startswith("kubernetes:"):
+            continue
+        api_version, kind, meta = inputs.get("apiVersion"), inputs.get("kind"), inputs.get("metadata") or {}
+        if not (api_version and kind and meta.get("name")):
+            continue
+        end = time.monotonic() + _GONE_SECONDS
+        while _still_there(client, api_version, kind, meta["name"], meta.get("namespace")):
+            if time.monotonic() > end:
+                raise Failure(
+                    f"{kind} {meta['name']}, left half made by a killed `pulumi up`, is not gone {_GONE_SECONDS:.0f} s after its "
+                    f"deletion: see `kubectl describe {kind.lower()} {meta['name']}`"
+                )
+            time.sleep(0.2)
+
+
+def _still_there(client: KubeClient, api_version: str, kind: str, name: str, namespace: str | None) -> bool:
+    """Asks for its deletion; whether there is still something to delete."""
+    try:
+        client.delete(api_version, kind, name, namespace)
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
 def has_resources(home: LocalHome) -> bool:
     """Whether Pulumi's state still holds resources of the local stack."""
-    checkpoint = home.backend / ".pulumi" / "stacks" / PROJECT / f"{LOCAL_STACK}.json"
-    try:
-        latest = json.loads(checkpoint.read_text())["checkpoint"]["latest"] or {}
-    except FileNotFoundError:
-        return False
-    except (ValueError, KeyError) as error:
-        raise Failure(f"{checkpoint} is not a Pulumi checkpoint ({error}): `demo down --purge` drops it") from None
+    latest = _latest_state(home)
     kept = latest.get("resources") or []
     return any(resource.get("type") != "pulumi:pulumi:Stack" for resource in kept) or bool(latest.get("pending_operations"))
+
+
+def _latest_state(home: LocalHome) -> dict[str, Any]:
+    """The deployment in Pulumi's checkpoint of the local stack; empty if there is none. Raises Failure."""
+    checkpoint = home.backend / ".pulumi" / "stacks" / PROJECT / f"{LOCAL_STACK}.json"
+    try:
+        latest: dict[str, Any] = json.loads(checkpoint.read_text())["checkpoint"]["latest"] or {}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError) as error:
+        raise Failure(f"{checkpoint} is not a Pulumi checkpoint ({error}): `demo down --purge` drops it") from None
+    return latest

@@ -351,6 +351,27 @@ def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack:
     assert changes(stack) == {}
 
 
+def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: Any, stack: Any) -> None:
+    configure(changed, services=services_with(maxModelLen=4096))
+    process = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
+        cwd=changed.folder,
+        env=dict(changed.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        _read_until(process, "Waiting for Job private-ai/check-mistral-24b-fp8", seconds=120)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+    # The shipped configuration again: it neither finds pulumi's lock nor trips over the Job that nobody recorded.
+    said = stack.demo("up").stdout
+    assert all(service in said for service in SERVICES)
+    stack.pulumi("preview", "--expect-no-changes")
+
+
 def test_the_working_tree_is_as_clean_as_it_was(stack: Any) -> None:
     tracked = stack.run("git", "diff", "--stat", "--", "Pulumi.yaml", "Pulumi.local.yaml", "Pulumi.dev.yaml").stdout
     assert "encryptionsalt" not in (stack.folder / "Pulumi.local.yaml").read_text()
