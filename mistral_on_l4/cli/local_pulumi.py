@@ -43,8 +43,9 @@ def local_pulumi(console: Console) -> Iterator[Mapping[str, str]]:
                 started = cluster.start(home, report)
             plugins.install(home, started.tools)
             plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
-            forget_locks_of_the_dead(home)
-            remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
+            # Somebody's own pulumi at work is none of our business: ours will say that the stack is locked.
+            if forget_locks_of_the_dead(home):
+                remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
             environment = {**os.environ, **plugins.pulumi_environment(home, started)}
             # An exported passphrase would win over the home's own.
             environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
@@ -65,30 +66,32 @@ def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             continue
 
 
-def forget_locks_of_the_dead(home: LocalHome) -> None:
-    """Removes Pulumi's locks on the local stack whose process is gone, killed or ended by a reboot. A living one keeps its lock."""
+def forget_locks_of_the_dead(home: LocalHome) -> bool:
+    """Removes Pulumi's locks on the local stack whose process is gone, killed or ended by a reboot. True if no lock is left."""
+    free = True
     for lock in home.backend.glob(f".pulumi/locks/*/{PROJECT}/{LOCAL_STACK}/*.json"):
         try:
             held_by = json.loads(lock.read_text())
             pid, host = int(held_by["pid"]), held_by["hostname"]
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError):
+            free = False
             continue
         if host == socket.gethostname() and processes.start_time(pid) is None:
             lock.unlink(missing_ok=True)
+        else:
+            free = False
+    return free
 
 
 def remove_half_made(home: LocalHome, client: KubeClient) -> None:
-    """Deletes objects whose creation a killed pulumi had begun and never recorded: it would find them in its own way.
+    """Deletes what a killed pulumi left that the next one would trip over.
 
-    Importing them instead would count a Job as done that nobody has seen complete. Raises Failure, ApiError.
+    That are objects whose creation it had begun and never recorded (importing them instead would count a Job as done that nobody
+    has seen complete), and objects that it had replaced and not yet deleted. Raises Failure, ApiError.
     """
-    for operation in _latest_state(home).get("pending_operations") or []:
-        inputs = operation["resource"].get("inputs") or {}
-        if operation["type"] != "creating" or not operation["resource"]["type"].startswith("kubernetes:"):
-            continue
-        api_version, kind, meta = inputs.get("apiVersion"), inputs.get("kind"), inputs.get("metadata") or {}
-        if not (api_version and kind and meta.get("name")):
-            continue
+    for api_version, kind, meta in _half_made(_latest_state(home)):
         end = time.monotonic() + _GONE_SECONDS
         while _still_there(client, api_version, kind, meta["name"], meta.get("namespace")):
             if time.monotonic() > end:
@@ -97,6 +100,19 @@ def remove_half_made(home: LocalHome, client: KubeClient) -> None:
                     f"deletion: see `kubectl describe {kind.lower()} {meta['name']}`"
                 )
             time.sleep(0.2)
+
+
+def _half_made(state: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(apiVersion, kind, metadata) of each such object."""
+    resources = state.get("resources") or []
+    alive = {(found["type"], found.get("id")) for found in resources if not found.get("delete")}
+    condemned = [found for found in resources if found.get("delete") and (found["type"], found.get("id")) not in alive]
+    begun = [found["resource"] for found in state.get("pending_operations") or [] if found["type"] == "creating"]
+    for resource in (*begun, *condemned):
+        inputs = resource.get("inputs") or {}
+        meta = inputs.get("metadata") or {}
+        if resource["type"].startswith("kubernetes:") and inputs.get("apiVersion") and inputs.get("kind") and meta.get("name"):
+            yield inputs["apiVersion"], inputs["kind"], meta
 
 
 def _still_there(client: KubeClient, api_version: str, kind: str, name: str, namespace: str | None) -> bool:

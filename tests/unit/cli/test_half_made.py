@@ -1,0 +1,90 @@
+"""What the next command removes after a killed one, and what it never touches."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistral_on_l4.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
+from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.kube import ApiError
+
+
+class FakeClient:
+    """Keeps what it was asked to delete; an object is gone once it was asked for."""
+
+    def __init__(self) -> None:
+        self.deleted: list[tuple[str, str]] = []
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
+        if (kind, name) in self.deleted:
+            raise ApiError(404, "NotFound", "gone")
+        self.deleted.append((kind, name))
+        return {}
+
+
+def job(name: str, **more: Any) -> dict[str, Any]:
+    inputs = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "private-ai"}}
+    return {"type": "kubernetes:batch/v1:Job", "id": f"private-ai/{name}", "inputs": inputs, **more}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> LocalHome:
+    return LocalHome(tmp_path)
+
+
+def write_state(home: LocalHome, **latest: Any) -> None:
+    file = home.backend / ".pulumi/stacks/mistral-on-l4/local.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
+
+
+def removed(home: LocalHome) -> list[tuple[str, str]]:
+    client = FakeClient()
+    remove_half_made(home, client)  # type: ignore[arg-type]
+    return client.deleted
+
+
+def test_an_object_whose_creation_was_begun_and_never_recorded_goes(home: LocalHome) -> None:
+    write_state(home, pending_operations=[{"type": "creating", "resource": job("begun")}], resources=[job("whole")])
+    assert removed(home) == [("Job", "begun")]
+
+
+def test_an_object_that_was_being_changed_or_deleted_is_left_to_pulumi(home: LocalHome) -> None:
+    operations = [{"type": kind, "resource": job("whole")} for kind in ("updating", "deleting", "reading")]
+    write_state(home, pending_operations=operations, resources=[job("whole")])
+    assert removed(home) == []
+
+
+def test_a_replaced_object_goes_unless_a_living_resource_is_that_very_object(home: LocalHome) -> None:
+    write_state(home, resources=[job("old", delete=True), job("new"), job("same", delete=True), job("same")])
+    assert removed(home) == [("Job", "old")]
+
+
+def test_what_is_no_kubernetes_object_is_left_alone(home: LocalHome) -> None:
+    stash = {"type": "pulumi:index:Stash", "inputs": {"input": "x"}}
+    write_state(home, pending_operations=[{"type": "creating", "resource": stash}])
+    assert removed(home) == []
+    assert has_resources(home)
+
+
+def test_without_a_state_there_is_nothing_to_do(home: LocalHome) -> None:
+    assert removed(home) == []
+    assert not has_resources(home)
+
+
+@pytest.mark.parametrize(
+    ("pid", "host", "stays"),
+    [(2**22 + 1, socket.gethostname(), False), (os.getpid(), socket.gethostname(), True), (2**22 + 1, "other", True)],
+)
+def test_only_the_lock_of_a_dead_process_of_this_host_is_removed(home: LocalHome, pid: int, host: str, stays: bool) -> None:
+    lock = home.backend / ".pulumi/locks/organization/mistral-on-l4/local/lock.json"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"pid": pid, "hostname": host, "username": "me"}))
+    assert forget_locks_of_the_dead(home) is not stays
+    assert lock.exists() is stays
