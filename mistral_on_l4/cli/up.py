@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import typer
+from rich.console import Console
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
 from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, local_pulumi, run_pulumi
 from mistral_on_l4.cli.stacks import stack_settings, way_into
-from mistral_on_l4.live import in_stack_order, services
+from mistral_on_l4.live import ServiceState, in_stack_order, services
+from mistral_on_l4.reach import Way
+
+_READY_SECONDS = 180.0
 
 app = typer.Typer()
 
@@ -24,7 +30,7 @@ def up() -> None:
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
     with way_into(settings) as way:
-        states = in_stack_order(services(way.client, settings.namespaces.services), settings)
+        states = _ready_services(way, console)
         console.rule("one question to each service", style="dim", align="left")
         answers = ask_all(way, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
     for name, (_, answer) in answers.items():
@@ -35,3 +41,23 @@ def up() -> None:
     console.print(
         'next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim"
     )
+
+
+def _ready_services(way: Way, console: Console) -> list[ServiceState]:
+    """The services, once all are ready.
+
+    `pulumi up` has waited for what it changed; a pod that a crash or an interrupted update took along may still be on its way back.
+    """
+    end = time.monotonic() + _READY_SECONDS
+    said: str | None = None
+    while True:
+        states = in_stack_order(services(way.client, way.settings.namespaces.services), way.settings)
+        waiting = [f"{state.name}: {state.problem}" for state in states if not state.ready]
+        if not waiting:
+            return states
+        if time.monotonic() > end:
+            raise Failure(f"not ready after {_READY_SECONDS:.0f} s: {'; '.join(waiting)}")
+        if waiting[0] != said:
+            said = waiting[0]
+            console.print(f"waiting for {said}", style="dim")
+        time.sleep(0.5)
