@@ -86,10 +86,9 @@ def forget_locks_of_the_dead(home: LocalHome) -> bool:
 
 
 def remove_half_made(home: LocalHome, client: KubeClient) -> None:
-    """Deletes what a killed pulumi left that the next one would trip over.
+    """Deletes objects whose creation a killed pulumi had begun and never recorded: the next one would find them in its way.
 
-    That are objects whose creation it had begun and never recorded (importing them instead would count a Job as done that nobody
-    has seen complete), and objects that it had replaced and not yet deleted. Raises Failure, ApiError.
+    Importing them instead would count a Job as done that nobody has seen complete. Raises Failure, ApiError.
     """
     for api_version, kind, meta in _half_made(_latest_state(home)):
         end = time.monotonic() + _GONE_SECONDS
@@ -104,11 +103,8 @@ def remove_half_made(home: LocalHome, client: KubeClient) -> None:
 
 def _half_made(state: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """(apiVersion, kind, metadata) of each such object."""
-    resources = state.get("resources") or []
-    alive = {(found["type"], found.get("id")) for found in resources if not found.get("delete")}
-    condemned = [found for found in resources if found.get("delete") and (found["type"], found.get("id")) not in alive]
     begun = [found["resource"] for found in state.get("pending_operations") or [] if found["type"] == "creating"]
-    for resource in (*begun, *condemned):
+    for resource in begun:
         inputs = resource.get("inputs") or {}
         meta = inputs.get("metadata") or {}
         if resource["type"].startswith("kubernetes:") and inputs.get("apiVersion") and inputs.get("kind") and meta.get("name"):

@@ -353,10 +353,12 @@ def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack:
 
 def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: Any, stack: Any) -> None:
     configure(changed, services=services_with(maxModelLen=4096))
+    changed.pulumi("up", "--yes", "--skip-preview")
+    # Back to the shipped configuration, killed on the way.
     process = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
-        cwd=changed.folder,
-        env=dict(changed.environment),
+        cwd=stack.folder,
+        env=dict(stack.environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -366,7 +368,7 @@ def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: 
     finally:
         process.kill()
         process.communicate(timeout=30)
-    # The shipped configuration again: it neither finds pulumi's lock nor trips over the Job that nobody recorded.
+    # The next one neither finds pulumi's lock nor trips over the Job that nobody recorded.
     said = stack.demo("up").stdout
     assert all(service in said for service in SERVICES)
     stack.pulumi("preview", "--expect-no-changes")
