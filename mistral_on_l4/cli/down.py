@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Annotated
 
 import typer
@@ -40,11 +39,12 @@ def down(
     info = _recorded(home)
     try:
         cluster.stop(home)
+        left = leftovers(home, info)
+        if purge:
+            # It looks at what it removes: a wrong $MISTRAL_ON_L4_HOME must not cost somebody's folder.
+            cluster.stop(home, purge=True)
     except cluster.ClusterError as error:
         raise Failure(str(error)) from None
-    left = leftovers(home, info)
-    if purge:
-        shutil.rmtree(home.root)
     if left:
         raise Failure("left behind:\n  " + "\n  ".join(left))
     console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
