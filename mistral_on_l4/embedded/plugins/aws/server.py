@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from mistral_on_l4.embedded.plugins import lean_sdk
 
 lean_sdk.prepare()
 
-import grpc  # noqa: E402
 from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noqa: E402
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2  # noqa: E402
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
 from mistral_on_l4.embedded.plugins import serving  # noqa: E402
+from mistral_on_l4.embedded.plugins.answers import DetailedStatus, abort, type_token  # noqa: E402
 from mistral_on_l4.embedded.plugins.aws import service_model  # noqa: E402
 from mistral_on_l4.embedded.plugins.aws.provider import InitFailed, Provider, Refused  # noqa: E402
 from mistral_on_l4.embedded.plugins.marks import MARK, MARK_VALUE  # noqa: E402
@@ -58,7 +58,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def DiffConfig(self, request: Any, context: Any) -> Any:
         old, new = decode(request.old_inputs), decode(request.news)
         if MARK not in old:
-            _abort(
+            abort(
                 context,
                 Refused("this stack was brought up with the official pulumi-aws plugin: the stand-in does not go on with it"),
             )
@@ -68,7 +68,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: Any) -> Any:
         values = decode(request.args)
         if MARK not in values:
-            _abort(
+            abort(
                 context,
                 Refused("this stack was brought up with the official pulumi-aws plugin: the stand-in does not go on with it"),
             )
@@ -85,7 +85,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Check(self, request: Any, context: Any) -> Any:
         def check() -> Any:
-            inputs, problems = self.provider.check(_type(request), decode(request.olds), decode(request.news))
+            inputs, problems = self.provider.check(type_token(request), decode(request.olds), decode(request.news))
             failures = [provider_pb2.CheckFailure(reason=problem) for problem in problems]
             return provider_pb2.CheckResponse(inputs=encode(inputs), failures=failures)
 
@@ -94,7 +94,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> Any:
         def diff() -> Any:
             state, old, new = decode(request.olds), decode(request.old_inputs), decode(request.news)
-            found = self.provider.diff(_type(request), state, old, new)
+            found = self.provider.diff(type_token(request), state, old, new)
             return _diff_response(found.changed, found.replaces)
 
         return _answer(context, diff)
@@ -102,7 +102,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: Any, context: Any) -> Any:
         def create() -> Any:
             inputs = decode(request.properties)
-            identifier, outputs = self.provider.create(_type(request), request.urn, inputs, request.preview)
+            identifier, outputs = self.provider.create(type_token(request), request.urn, inputs, request.preview)
             return provider_pb2.CreateResponse(id=identifier, properties=encode(outputs))
 
         return _answer(context, create)
@@ -118,28 +118,17 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: Any, context: Any) -> Any:
         def update() -> Any:
             state, inputs = decode(request.olds), decode(request.news)
-            outputs = self.provider.update(_type(request), request.urn, request.id, state, inputs, request.preview)
+            outputs = self.provider.update(type_token(request), request.urn, request.id, state, inputs, request.preview)
             return provider_pb2.UpdateResponse(properties=encode(outputs))
 
         return _answer(context, update)
 
     def Delete(self, request: Any, context: Any) -> Any:
         def delete() -> Any:
-            self.provider.delete(_type(request), request.urn, request.id, decode(request.properties))
+            self.provider.delete(type_token(request), request.urn, request.id, decode(request.properties))
             return Empty()
 
         return _answer(context, delete)
-
-
-class _Status(grpc.Status):
-    """A status with details, which the engine finds in the trailing metadata."""
-
-    def __init__(self, message: str, detail: Any) -> None:
-        status: Any = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-        status.details.add().Pack(detail)
-        self.code = grpc.StatusCode.UNKNOWN
-        self.details = message
-        self.trailing_metadata = (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def _answer(context: Any, act: Callable[[], Any]) -> Any:
@@ -150,24 +139,14 @@ def _answer(context: Any, act: Callable[[], Any]) -> Any:
         detail = provider_pb2.ErrorResourceInitFailed(
             id=failure.identifier, properties=values, inputs=values, reasons=[failure.reason]
         )
-        context.abort_with_status(_Status(failure.reason, detail))
+        context.abort_with_status(DetailedStatus(failure.reason, detail))
     except Refused as error:
-        _abort(context, error)
-
-
-def _abort(context: Any, error: Exception) -> NoReturn:
-    context.abort(grpc.StatusCode.UNKNOWN, str(error))
-    raise AssertionError("abort raises")
+        abort(context, error)
 
 
 def _diff_response(changed: list[str], replaces: list[str]) -> Any:
     kinds = provider_pb2.DiffResponse
     return provider_pb2.DiffResponse(changes=kinds.DIFF_SOME if changed else kinds.DIFF_NONE, diffs=changed, replaces=replaces)
-
-
-def _type(request: Any) -> str:
-    """A resource's type token: that of the request, or the last one of its URN."""
-    return str(request.type or request.urn.split("::")[2].rpartition("$")[2])
 
 
 def main(arguments: list[str]) -> None:  # noqa: ARG001  (the engine's address; nothing is sent there)

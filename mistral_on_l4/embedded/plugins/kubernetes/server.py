@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from mistral_on_l4.embedded.plugins import lean_sdk
 
@@ -11,9 +11,10 @@ lean_sdk.prepare()
 
 import grpc  # noqa: E402
 from google.protobuf.empty_pb2 import Empty  # type: ignore[attr-defined]  # noqa: E402
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2  # noqa: E402
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc  # noqa: E402
 
 from mistral_on_l4.embedded.plugins import serving  # noqa: E402
+from mistral_on_l4.embedded.plugins.answers import DetailedStatus, abort, type_token  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes import configuration, objects, releases  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.configuration import BadConfiguration  # noqa: E402
 from mistral_on_l4.embedded.plugins.kubernetes.differences import compare  # noqa: E402
@@ -60,16 +61,16 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         return Empty()
 
     def Parameterize(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        _abort(context, Unsupported("a parameterized package"))
+        abort(context, Unsupported("a parameterized package"))
 
     def Invoke(self, request: Any, context: Any) -> Any:
-        _abort(context, Unsupported(f"the function {request.tok}"))
+        abort(context, Unsupported(f"the function {request.tok}"))
 
     def Call(self, request: Any, context: Any) -> Any:
-        _abort(context, Unsupported(f"the method {request.tok}"))
+        abort(context, Unsupported(f"the method {request.tok}"))
 
     def Construct(self, request: Any, context: Any) -> Any:
-        _abort(context, Unsupported(f"the component {request.type}"))
+        abort(context, Unsupported(f"the component {request.type}"))
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def DiffConfig(self, request: Any, context: Any) -> Any:
         old, new = decode(request.old_inputs), decode(request.news)
         if MARK not in old:
-            _abort(context, Refused(_ANOTHER))
+            abort(context, Refused(_ANOTHER))
         changes = compare(old, new, self.provider.configuration.mutability)
         identifiers = [reveal(values.get("clusterIdentifier")) for values in (old, new)]
         if any(identifiers):
@@ -98,11 +99,11 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: Any) -> Any:
         values = decode(request.args)
         if MARK not in values:
-            _abort(context, Refused(_ANOTHER))
+            abort(context, Refused(_ANOTHER))
         try:
             self.provider.configure(configuration.read(values))
         except (BadConfiguration, Unsupported) as error:
-            _abort(context, error)
+            abort(context, error)
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, supports_autonaming_configuration=True)
 
     # -- resources -----------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Check(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         def check() -> Any:
             old, new = decode(request.olds), decode(request.news)
-            kind = objects.kind_of(_type(request), new)
+            kind = objects.kind_of(type_token(request), new)
             if kind.release:
                 failures = [provider_pb2.CheckFailure(reason=problem) for problem in releases.check(new)]
                 return provider_pb2.CheckResponse(inputs=encode(new), failures=failures)
@@ -139,10 +140,10 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         def diff() -> Any:
             state, old, new = decode(request.olds), decode(request.old_inputs), decode(request.news)
-            if _type(request) == releases.TOKEN:
+            if type_token(request) == releases.TOKEN:
                 changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
                 return _diff_response(changed, [key for key in changed if key in ("name", "namespace", "chart")])
-            found = self.provider.diff(objects.kind_of(_type(request), new), state, old, new)
+            found = self.provider.diff(objects.kind_of(type_token(request), new), state, old, new)
             response = _diff_response(
                 [change.text for change in found.changes],
                 [change.text for change in found.changes if change.replaces],
@@ -159,7 +160,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: Any, context: Any) -> Any:
         def create() -> Any:
             inputs = decode(request.properties)
-            kind = objects.kind_of(_type(request), inputs)
+            kind = objects.kind_of(type_token(request), inputs)
             if kind.release:
                 client = self.provider.client if self.provider.configuration.known else None
                 identifier, outputs = releases.create(client, inputs, request.preview)
@@ -173,7 +174,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Read(self, request: Any, context: Any) -> Any:
         def read() -> Any:
             state, inputs = decode(request.properties), decode(request.inputs)
-            kind = objects.kind_of(_type(request), inputs or state)
+            kind = objects.kind_of(type_token(request), inputs or state)
             if kind.release:
                 if not releases.exists(self.provider.client, request.id):
                     return provider_pb2.ReadResponse()
@@ -189,7 +190,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: Any, context: Any) -> Any:
         def update() -> Any:
             state, inputs = decode(request.olds), decode(request.news)
-            if _type(request) == releases.TOKEN:
+            if type_token(request) == releases.TOKEN:
                 outputs = releases.update(self.provider.client, request.id, inputs, request.preview)
                 return provider_pb2.UpdateResponse(properties=encode({**outputs, MARK: MARK_VALUE}))
             reporter = self._reporter(request.urn)
@@ -201,7 +202,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Delete(self, request: Any, context: Any) -> Any:
         def delete() -> Any:
             state, inputs = decode(request.properties), decode(request.old_inputs)
-            kind = objects.kind_of(_type(request), inputs or state)
+            kind = objects.kind_of(type_token(request), inputs or state)
             if kind.release:
                 releases.delete(self.provider.client, request.id, inputs or state)
                 return Empty()
@@ -236,17 +237,6 @@ class Engine:
             return
 
 
-class _Status(grpc.Status):
-    """A status with details, which the engine finds in the trailing metadata."""
-
-    def __init__(self, message: str, detail: Any) -> None:
-        status: Any = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-        status.details.add().Pack(detail)
-        self.code = grpc.StatusCode.UNKNOWN
-        self.details = message
-        self.trailing_metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-
-
 def _answer(context: Any, act: Callable[[], Any]) -> Any:
     try:
         return act()
@@ -257,14 +247,9 @@ def _answer(context: Any, act: Callable[[], Any]) -> Any:
             inputs=encode(failure.inputs),
             reasons=[failure.reason],
         )
-        context.abort_with_status(_Status(f"resource {failure.identifier} was created but did not become ready", detail))
+        context.abort_with_status(DetailedStatus(f"resource {failure.identifier} was created but did not become ready", detail))
     except (Refused, Unsupported, ApiError, ValueError, releases.ReleaseFailed) as error:
-        _abort(context, error)
-
-
-def _abort(context: Any, error: Exception) -> NoReturn:
-    context.abort(grpc.StatusCode.UNKNOWN, str(error))
-    raise AssertionError("abort raises")
+        abort(context, error)
 
 
 def _diff_response(changed: list[str], replaces: list[str]) -> Any:
@@ -285,12 +270,7 @@ def _changed_struct(struct: Any, before: dict[str, Any], after: dict[str, Any]) 
 
 def _goes_on(request: Any) -> bool:
     """Whether equal inputs are the whole answer: the state is ours, and no failed Job asks to be made anew."""
-    return MARK in request.olds.fields and not _type(request).endswith(":Job")
-
-
-def _type(request: Any) -> str:
-    """A resource's type token: that of the request, or the last one of its URN."""
-    return str(request.type or request.urn.split("::")[2].rpartition("$")[2])
+    return MARK in request.olds.fields and not type_token(request).endswith(":Job")
 
 
 def _name(urn: str) -> str:
