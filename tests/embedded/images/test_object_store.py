@@ -60,7 +60,8 @@ class ObjectStore:
     def stop(self) -> int:
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(10)
+        # versitygw itself gives open connections ten seconds.
+        return self._process.wait(30)
 
     def mc_environment(self, **changed: str) -> dict[str, str]:
         return {

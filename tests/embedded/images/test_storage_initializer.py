@@ -56,7 +56,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str], awa
         client.put_object(Bucket=BUCKET, Key=f"big/shard-{number}", Body=os.urandom(24 * 2**20))
     yield client
     server.terminate()
-    server.wait(10)
+    # versitygw itself gives open connections ten seconds.
+    server.wait(30)
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ BUCKET, PREFIX, REPOSITORY = "rhoai-artifacts", "mistral-24b/", "mistralai/Mistr
 KEYS = ("testkey", secrets.token_hex(16))
 MIB = 2**20
 DEADLINE_SECONDS = 60.0
+# versitygw gives open connections ten seconds when it is told to end; a wait of the same length is a coin toss.
+STOP_SECONDS = 30.0
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +101,11 @@ class S3:
     def stop(self) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
-            self._process.wait(10)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                raise
 
     def keys(self, prefix: str = "") -> dict[str, int]:
         found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
