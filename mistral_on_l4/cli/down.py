@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import has_resources, local_pulumi, run_pulumi
@@ -25,17 +26,13 @@ def down(
     if not home.root.exists():
         console.print(f"nothing to take down: there is no {home.root}")
         return
-    failed = False
-    if has_resources(home):
-        # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
-        with local_pulumi(console) as environment:
-            console.rule("pulumi destroy", style="dim", align="left")
-            failed = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment) != 0
-    if failed and not purge:
-        raise Failure(
-            "`pulumi destroy` did not finish, see above: run `make down` again, or `demo down --purge`, which drops the whole "
-            "cluster with everything in it"
-        )
+    try:
+        _destroy(home, console)
+    except Failure as error:
+        if not purge:
+            raise
+        # The way out of every error must not end at one: what pulumi could not destroy goes with the cluster.
+        console.print(f"{str(error).splitlines()[0]}; the purge goes on", style="yellow", markup=False, soft_wrap=True)
     info = _recorded(home)
     try:
         cluster.stop(home)
@@ -48,6 +45,22 @@ def down(
     if left:
         raise Failure("left behind:\n  " + "\n  ".join(left))
     console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
+
+
+def _destroy(home: LocalHome, console: Console) -> None:
+    """`pulumi destroy`, if Pulumi's state holds anything. Raises Failure."""
+    if not has_resources(home):
+        return
+    # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
+    with local_pulumi(console) as environment:
+        console.rule("pulumi destroy", style="dim", align="left")
+        code = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment)
+    if code:
+        raise Failure(
+            "`pulumi destroy` did not finish, see above\n"
+            "run `make down` again, or `demo down --purge`, which drops the whole cluster with everything in it",
+            code,
+        )
 
 
 def _recorded(home: LocalHome) -> ClusterInfo | None:

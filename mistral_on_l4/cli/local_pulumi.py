@@ -137,5 +137,5 @@ def _latest_state(home: LocalHome) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError) as error:
-        raise Failure(f"{checkpoint} is not a Pulumi checkpoint ({error}): `demo down --purge` drops it") from None
+        raise Failure(f"{checkpoint} is not a Pulumi checkpoint ({error})\n`demo down --purge` drops it") from None
     return latest
