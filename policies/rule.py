@@ -6,13 +6,14 @@ def jobs_have_deadlines(resource: Resource) -> Iterator[str]: ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from pulumi_policy import (
     EnforcementLevel,
+    Policy,
     PolicyConfigSchema,
     PolicyResource,
     ReportViolation,
@@ -85,71 +86,86 @@ def forget_inputs() -> None:
     _inputs.clear()
 
 
-# A violation of a stack: the sentence, and the resource it is about.
+# A violation: the sentence, and the resource it is about (None: the one that was asked about, or the stack as a whole).
 StackFinding = tuple[str, str | None]
+SettingSchemas = Mapping[str, Mapping[str, Any]]
+ResourceCheck = Callable[[Resource], Iterable[str]]
+StackCheck = Callable[[Stack], Iterable[StackFinding]]
+
+Check = TypeVar("Check", ResourceCheck, StackCheck)
+Args = TypeVar("Args", ResourceValidationArgs, StackValidationArgs)
+Made = TypeVar("Made", ResourceValidationPolicy, StackValidationPolicy)
+Args_co = TypeVar("Args_co", bound=ResourceValidationArgs | StackValidationArgs, covariant=True)
+Made_co = TypeVar("Made_co", bound=Policy, covariant=True)
 
 
-def resource_rule(
-    name: str,
-    *,
-    why: str,
-    fix: str,
-    severity: Severity,
-    level: EnforcementLevel = MANDATORY,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[Callable[[Resource], Iterable[str]]], ResourceValidationPolicy]:
-    """A policy over single resources. settings: JSON schema by name, each with its default."""
+class _Constructor(Protocol[Args_co, Made_co]):
+    """What the constructors of both kinds of policies take alike."""
 
-    def build(check: Callable[[Resource], Iterable[str]]) -> ResourceValidationPolicy:
-        def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-            provider = plain(args.provider.props) if args.provider else {}
-            config = _with_defaults(args.get_config(), settings)
-            resource = Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, config)
-            _inputs[args.urn] = resource
-            for text in check(resource):
-                report(f"{text}. Fix: {fix}", None)
-
-        return ResourceValidationPolicy(
-            name=name,
-            description=why,
-            validate=validate,
-            enforcement_level=level,
-            severity=severity,
-            remediation_steps=fix,
-            config_schema=_schema(settings),
-        )
-
-    return build
+    def __call__(
+        self,
+        *,
+        name: str,
+        description: str,
+        validate: Callable[[Args_co, ReportViolation], None],
+        enforcement_level: EnforcementLevel,
+        severity: Severity,
+        remediation_steps: str,
+        config_schema: PolicyConfigSchema | None,
+    ) -> Made_co: ...
 
 
-def stack_rule(
-    name: str,
-    *,
-    why: str,
-    fix: str,
-    severity: Severity,
-    level: EnforcementLevel = MANDATORY,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[Callable[[Stack], Iterable[StackFinding]]], StackValidationPolicy]:
-    """A policy over the whole stack. settings: JSON schema by name, each with its default."""
+@dataclass(frozen=True)
+class _Rule(Generic[Check, Args, Made]):
+    """A decorator that makes a policy of a check. run: the check's findings, given what the engine shows and the settings."""
 
-    def build(check: Callable[[Stack], Iterable[StackFinding]]) -> StackValidationPolicy:
-        def validate(args: StackValidationArgs, report: ReportViolation) -> None:
-            stack = Stack(tuple(_resource(found) for found in args.resources), _with_defaults(args.get_config(), settings))
-            for text, urn in check(stack):
-                report(f"{text}. Fix: {fix}", urn)
+    policy: _Constructor[Args, Made]
+    run: Callable[[Check, Args, Mapping[str, Any]], Iterable[StackFinding]]
 
-        return StackValidationPolicy(
-            name=name,
-            description=why,
-            validate=validate,
-            enforcement_level=level,
-            severity=severity,
-            remediation_steps=fix,
-            config_schema=_schema(settings),
-        )
+    def __call__(
+        self,
+        name: str,
+        *,
+        why: str,
+        fix: str,
+        severity: Severity,
+        level: EnforcementLevel = MANDATORY,
+        settings: SettingSchemas | None = None,
+    ) -> Callable[[Check], Made]:
+        """settings: JSON schema by name, each with its default."""
 
-    return build
+        def build(check: Check) -> Made:
+            def validate(args: Args, report: ReportViolation) -> None:
+                for text, urn in self.run(check, args, _with_defaults(args.get_config(), settings)):
+                    report(f"{text}. Fix: {fix}", urn)
+
+            return self.policy(
+                name=name,
+                description=why,
+                validate=validate,
+                enforcement_level=level,
+                severity=severity,
+                remediation_steps=fix,
+                config_schema=_schema(settings),
+            )
+
+        return build
+
+
+def _on_resource(check: ResourceCheck, args: ResourceValidationArgs, config: Mapping[str, Any]) -> Iterator[StackFinding]:
+    provider = plain(args.provider.props) if args.provider else {}
+    resource = Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, config)
+    _inputs[args.urn] = resource
+    return ((text, None) for text in check(resource))
+
+
+def _on_stack(check: StackCheck, args: StackValidationArgs, config: Mapping[str, Any]) -> Iterable[StackFinding]:
+    return check(Stack(tuple(_resource(found) for found in args.resources), config))
+
+
+# A policy over single resources, and one over the whole stack.
+resource_rule = _Rule(ResourceValidationPolicy, _on_resource)
+stack_rule = _Rule(StackValidationPolicy, _on_stack)
 
 
 def _resource(found: PolicyResource) -> Resource:
@@ -159,12 +175,12 @@ def _resource(found: PolicyResource) -> Resource:
     return Resource(found.resource_type, found.name, found.urn, plain(found.props), provider)
 
 
-def _with_defaults(given: Mapping[str, Any] | None, settings: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
+def _with_defaults(given: Mapping[str, Any] | None, settings: SettingSchemas | None) -> Mapping[str, Any]:
     defaults = {name: schema["default"] for name, schema in (settings or {}).items() if "default" in schema}
     return {**defaults, **plain(given or {})}
 
 
-def _schema(settings: Mapping[str, Mapping[str, Any]] | None) -> PolicyConfigSchema | None:
+def _schema(settings: SettingSchemas | None) -> PolicyConfigSchema | None:
     if not settings:
         return None
     return PolicyConfigSchema(properties={name: dict(schema) for name, schema in settings.items()})
