@@ -13,11 +13,12 @@ import json
 import os
 import runpy
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, ClusterInfo, LocalHome
+from bench.mutation.pretended_cluster import pretend_started
+from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 from policies.offline import Declared, Recording
 from tests.program.engine import Engine, run
 
@@ -78,35 +79,12 @@ def _program() -> None:
 
 
 @contextlib.contextmanager
-def _a_started_cluster() -> Any:
+def _a_started_cluster() -> Iterator[None]:
     """A home that says that a cluster was started in it."""
     before = os.environ.get(HOME_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         os.environ[HOME_VARIABLE] = folder
-        home = LocalHome.default()
-        home.make()
-        home.record(
-            ClusterInfo(
-                service_cidr="127.64.0.0/16",
-                api_server_url="https://127.0.0.1:6443",
-                api_server_port=6443,
-                hub_url="http://127.64.255.254:8900",
-                hub_address="127.64.255.254:8900",
-                storage_class="local-path",
-                privileged_ports=True,
-                port_shift=0,
-                tools={},
-            )
-        )
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "embedded",
-            "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": "admin"}}],
-            "clusters": [{"name": "embedded", "cluster": {"server": "http://127.0.0.1:6443"}}],
-            "users": [{"name": "admin", "user": {}}],
-        }
-        home.kubeconfig.write_text(json.dumps(kubeconfig))
+        pretend_started(LocalHome.default(), "https://127.0.0.1:6443")
         try:
             yield
         finally:

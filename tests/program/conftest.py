@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.mutation.pretended_cluster import pretend_started
+from mistral_on_l4.embedded.home import HOME_VARIABLE, LocalHome
+
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -40,8 +43,6 @@ def namespace_owners() -> dict[str, str]:
 
 @pytest.fixture
 def local_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace_owners: dict[str, str]) -> Iterator[Path]:
-    from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
-
     class Api(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
@@ -63,32 +64,9 @@ def local_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace_owners
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
     home = LocalHome.default()
-    home.make()
-    home.record(
-        ClusterInfo(
-            service_cidr="127.64.0.0/16",
-            api_server_url=url,
-            api_server_port=server.server_port,
-            hub_url="http://127.64.255.254:8900",
-            hub_address="127.64.255.254:8900",
-            storage_class="local-path",
-            privileged_ports=True,
-            port_shift=0,
-            tools={},
-        )
-    )
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "embedded",
-        "contexts": [{"name": "embedded", "context": {"cluster": "embedded", "user": "admin"}}],
-        "clusters": [{"name": "embedded", "cluster": {"server": url}}],
-        "users": [{"name": "admin", "user": {}}],
-    }
-    home.kubeconfig.write_text(yaml.safe_dump(kubeconfig))
+    pretend_started(home, f"http://127.0.0.1:{server.server_port}")
     yield home.root
     server.shutdown()
     server.server_close()
