@@ -10,7 +10,7 @@ from pulumi_policy import Severity
 
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.settings import SettingsError
-from policies.pods import Pod, pod_of
+from policies.pods import Pod, environment_of, pod_of
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, Stack, StackFinding, stack_rule
 from policies.served import ServedStack, gibibytes, planned
@@ -100,7 +100,7 @@ def _references(resource: Resource, pod: Pod) -> Iterator[tuple[str, str]]:
     severity=Severity.HIGH,
 )
 def services_load_what_is_seeded(stack: Stack) -> Iterator[StackFinding]:
-    jobs = [dict(_environment(job)) for job in stack.of("Job")]
+    jobs = [dict(environment_of(job)) for job in stack.of("Job")]
     seeds = {env["WEIGHTS_PREFIX"]: env for env in jobs if "WEIGHTS_REPOSITORY" in env and "WEIGHTS_PREFIX" in env}
     buckets = {env.get("WEIGHTS_BUCKET") for env in seeds.values()} - {None, UNKNOWN}
     if UNKNOWN in seeds:
@@ -117,14 +117,6 @@ def services_load_what_is_seeded(stack: Stack) -> Iterator[StackFinding]:
             yield f"{job.label}: reads {prefix!r}, which no Job seeds", job.urn
         elif isinstance(bucket, str) and buckets and bucket not in buckets:
             yield f"{job.label}: reads bucket {bucket}, and the weights are in {', '.join(sorted(map(str, buckets)))}", job.urn
-
-
-def _environment(job: Resource) -> Iterator[tuple[str, Any]]:
-    pod = pod_of(job)
-    for container in pod.containers if pod else ():
-        for entry in items(container.spec, "env"):
-            if (name := at(entry, "name")) is not None and at(entry, "value") is not None:
-                yield str(name), at(entry, "value")
 
 
 @stack_rule(

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from pulumi_policy import Policy
 
-from policies import aws, confidential, consistency, exposure, images, serving, workloads
+from policies import answering, aws, confidential, consistency, exposure, images, serving, workloads
 
 NAME = "mistral-on-l4"
 
 POLICIES: tuple[Policy, ...] = (
     *serving.POLICIES,
     *consistency.POLICIES,
+    *answering.POLICIES,
     *workloads.POLICIES,
     *images.POLICIES,
     *confidential.POLICIES,

@@ -69,6 +69,15 @@ def pod_of(resource: Resource) -> Pod | None:
     return None
 
 
+def environment_of(resource: Resource) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what the containers of an object are told in plain text, UNKNOWN among the values."""
+    pod = pod_of(resource)
+    for container in pod.containers if pod else ():
+        for entry in items(container.spec, "env"):
+            if (name := at(entry, "name")) is not None and at(entry, "value") is not None:
+                yield str(name), at(entry, "value")
+
+
 def is_runtime(resource: Resource) -> bool:
     return resource.kind in _RUNTIMES
 

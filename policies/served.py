@@ -6,6 +6,7 @@ they will be applied, make settings of them, and ask the same planner.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -33,13 +34,19 @@ _FIELDS = {
     "--tensor-parallel-size": "tensorParallelSize",
 }
 _NUMBERS = ("maxModelLen", "maxNumSeqs", "gpuMemoryUtilization", "cpuOffload", "tensorParallelSize")
+# KServe fills runtimes in with Go templates over the service's metadata.
+_NAME_PLACEHOLDER = re.compile(r"\{\{-?\s*\.Name\s*-?\}\}")
 # The engine's own defaults, where the settings would choose another value for an absent flag.
 _ABSENT = {"kvCacheDtype": "auto", "cpuOffload": "off", "tensorParallelSize": 1}
 
 
 @dataclass(frozen=True)
 class Served:
-    """An InferenceService as its manifests declare it. model, variant: None where the catalogue does not know the checkpoint."""
+    """An InferenceService as its manifests declare it. model, variant: None where the catalogue does not know the checkpoint.
+
+    container: the engine's, of runtime and service together; None where not all that sets its flags is in the manifests or known
+    yet. A flag that is missing then says nothing.
+    """
 
     name: str
     urn: str
@@ -52,6 +59,21 @@ class Served:
     repository: str | None
     model: str | None
     variant: str | None
+    container: Mapping[str, Any] | None
+
+    @property
+    def port(self) -> int | None:
+        """Where vLLM listens, None where that is unknown. Its own default is 8000."""
+        text = self.flags.get("--port", "8000")
+        return int(text) if self.container is not None and text.isdigit() else None
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What requests may call the model, None where that is unknown. Without names of its own it is called by its path."""
+        if self.container is None:
+            return None
+        text = _NAME_PLACEHOLDER.sub(self.name, self.flags.get("--served-model-name") or self.flags.get("--model", ""))
+        return None if "{{" in text else tuple(text.split())
 
     @property
     def tensor_parallel(self) -> int:
@@ -146,10 +168,8 @@ class ServedStack:
     def _served(self, service: Resource, runtimes: Mapping[str, Resource], seeds: Mapping[str, str]) -> Served:
         predictor = mapping(service.props, "spec", "predictor")
         model = mapping(predictor, "model")
-        args = [str(word) for word in items(model, "args")]
-        if runtime := runtimes.get(str(model.get("runtime"))):
-            pod = pod_of(runtime)
-            args = [str(word) for container in (pod.containers if pod else ())[:1] for word in items(container.spec, "args")] + args
+        runtime = _engine_of(runtimes.get(str(model.get("runtime"))))
+        words = [*items(runtime, "args"), *items(model, "args")]
         pod = pod_of(service)
         prefix = str(at(model, "storage", "path") or "")
         repository = seeds.get(prefix)
@@ -160,13 +180,14 @@ class ServedStack:
             name,
             service.urn,
             prefix,
-            parse_flags(args),
+            parse_flags([str(word) for word in words]),
             pod.gpus if pod else 0,
             pool if isinstance(pool, str) else None,
             gibibytes(at(model, "resources", "requests", "memory")),
             _cpus(at(model, "resources", "requests", "cpu")),
             repository,
             *found,
+            _joined(runtime, model, words),
         )
 
     def _variant(self, service: str, repository: str | None) -> tuple[str | None, str | None]:
@@ -187,6 +208,28 @@ class ServedStack:
                 prefix, repository = env.get("WEIGHTS_PREFIX"), env.get("WEIGHTS_REPOSITORY")
                 if isinstance(prefix, str) and isinstance(repository, str):
                     yield prefix, repository
+
+
+def is_vllm(service: Resource) -> bool:
+    """Whether an InferenceService asks for a runtime of vLLM's, as Red Hat's and ours call their format."""
+    return str(at(service.props, "spec", "predictor", "model", "modelFormat", "name")).lower() == "vllm"
+
+
+def _engine_of(runtime: Resource | None) -> Mapping[str, Any] | None:
+    """The container of a runtime, None if there is none."""
+    pod = pod_of(runtime) if runtime else None
+    return pod.containers[0].spec if pod and pod.containers else None
+
+
+def _joined(runtime: Mapping[str, Any] | None, model: Mapping[str, Any], words: list[Any]) -> Mapping[str, Any] | None:
+    """A runtime's container with what a service sets in it, if nothing but `words` sets the engine's flags; else None."""
+    if runtime is None or at(runtime, "args") is UNKNOWN or UNKNOWN in words:
+        return None
+    # KServe joins the arguments; of every other field the service's replaces the runtime's.
+    container = {**runtime, **model, "args": words}
+    by_file = any(str(word).partition("=")[0] == "--config" for word in words)
+    by_command = at(container, "command") is UNKNOWN or any("--" in str(word) for word in items(container, "command"))
+    return None if by_file or by_command else container
 
 
 def _has_known_arguments(service: Resource) -> bool:

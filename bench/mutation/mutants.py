@@ -265,6 +265,23 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     yield on("--quantization fp8", "local", isvc, fp8, _argument("--quantization", "fp8"))
     yield on("--quantization awq", "dev", isvc, fp8, _argument("--quantization", "awq"))
     yield on("--api-key in clear", "dev", isvc, full, _argument("--api-key", "hunter2hunter2"))
+    # Names.
+    yield on(
+        "a served name of its own",
+        "dev",
+        *runtime,
+        lambda p: _engine(p).update(
+            args=[a if "served-model-name" not in a else "--served-model-name=model" for a in _engine(p)["args"]]
+        ),
+    )
+    yield on("a shorter served name for one service", "dev", isvc, full, _argument("--served-model-name", "mistral-24b"))
+    yield on(
+        "a check that asks by the other service's name",
+        "local",
+        "Job",
+        "check-mistral-24b-fp8",
+        lambda p: _env(p, "SERVICE_NAME").update(value="mistral-24b-full"),
+    )
     # Weights.
     yield on("the service's path without slash", "dev", isvc, full, lambda p: _model(p)["storage"].update(path="mistral-24b"))
     yield on("the service's path misspelt", "dev", isvc, fp8, lambda p: _model(p)["storage"].update(path="mistral-24b-fp-8/"))
@@ -290,6 +307,13 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         lambda p: _env(p, "WEIGHTS_REPOSITORY").update(value="mistralai/Mistral-Small-24B-Instruct-2501"),
     )
     yield on("no seed", "local", "Job", "seed-mistral-24b-fp8", None)
+    yield on(
+        "the store's address misspelt",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda p: _env(p, "AWS_ENDPOINT_URL").update(value="http://mino.minio-storage.svc:9000"),
+    )
     # Starting and staying up.
     yield on("no startup probe", "dev", isvc, full, lambda p: _model(p).pop("startupProbe"))
     yield on(
@@ -297,6 +321,21 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     )
     yield on("no readiness probe", "local", "Deployment", "private-ai-registry", lambda p: _container(p).pop("readinessProbe"))
     yield on("no liveness probe", "dev", "StatefulSet", "minio", lambda p: _container(p).pop("livenessProbe"))
+    yield on(
+        "a probe on a path that does not exist",
+        "dev",
+        isvc,
+        full,
+        lambda p: _model(p)["readinessProbe"]["httpGet"].update(path="/healthz"),
+    )
+    yield on("a probe on vLLM's usual port", "local", isvc, fp8, lambda p: _model(p)["startupProbe"]["httpGet"].update(port=8000))
+    yield on(
+        "a probe on a port that the container calls otherwise",
+        "dev",
+        "Deployment",
+        "private-ai-registry",
+        lambda p: _container(p)["livenessProbe"]["httpGet"].update(port="http"),
+    )
     yield on(
         "a rolling update of GPU pods",
         "dev",
@@ -444,24 +483,16 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     yield on("the store dropped", "dev", "StatefulSet", "minio", None)
     # Beyond what any of this looks at: kept so that the score stays honest.
     yield on(
-        "a probe on a path that does not exist",
+        "an entry that its Secret does not have",
         "dev",
         isvc,
         full,
-        lambda p: _model(p)["readinessProbe"]["httpGet"].update(path="/healthz"),
+        lambda p: _model(p)["env"][0]["valueFrom"]["secretKeyRef"].update(key="token"),
     )
     yield on(
-        "the store's address misspelt",
+        "clients let in to another port",
         "dev",
-        "Job",
-        "seed-mistral-24b-fp8",
-        lambda p: _env(p, "AWS_ENDPOINT_URL").update(value="http://mino.minio-storage.svc:9000"),
-    )
-    yield on(
-        "a served name of its own",
-        "dev",
-        *runtime,
-        lambda p: _engine(p).update(
-            args=[a if "served-model-name" not in a else "--served-model-name=model" for a in _engine(p)["args"]]
-        ),
+        "NetworkPolicy",
+        "inference-clients",
+        lambda p: p["spec"]["ingress"][0]["ports"][0].update(port=8000),
     )

@@ -47,6 +47,16 @@ def set_argument(props: Props, flag: str, value: str) -> None:
         args += [flag, value]
 
 
+def engine(props: Props) -> Props:
+    """The container of a ServingRuntime."""
+    return props["spec"]["containers"][0]
+
+
+def told(props: Props, name: str) -> Props:
+    """The entry of a container's environment."""
+    return next(entry for entry in container(props)["env"] if entry["name"] == name)
+
+
 def _tag_list(props: Props) -> None:
     props["tags"] = {key: value for key, value in props["tags"].items() if key != "expires"}
 
@@ -68,9 +78,7 @@ VIOLATIONS = (
         "dev",
         "Job",
         "seed-mistral-24b-fp8",
-        lambda props: next(entry for entry in container(props)["env"] if entry["name"] == "WEIGHTS_PREFIX").update(
-            value="mistral-24b-fp8"
-        ),
+        lambda props: told(props, "WEIGHTS_PREFIX").update(value="mistral-24b-fp8"),
         "'mistral-24b-fp8'",
     ),
     Violation(
@@ -225,6 +233,88 @@ VIOLATIONS = (
         lambda props: props["spec"]["selector"].update({"app.kubernetes.io/name": "minio-2"}),
         "matches no pod",
     ),
+    # answering
+    Violation(
+        "probes-ask-what-answers",
+        "a path that vLLM does not have",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: model(props)["readinessProbe"]["httpGet"].update(path="/healthz"),
+        "readinessProbe of container kserve-container asks /healthz, and vLLM tells its health at /health or /ping",
+    ),
+    Violation(
+        "probes-ask-what-answers",
+        "a path that wants the key",
+        "local",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: model(props)["livenessProbe"]["httpGet"].update(path="/v1/models"),
+        "livenessProbe of container kserve-container asks /v1/models",
+    ),
+    Violation(
+        "probes-ask-what-answers",
+        "vLLM's default port, which is not the runtime's",
+        "dev",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: model(props)["startupProbe"]["httpGet"].update(port=8000),
+        "asks port 8000, and vLLM listens on 8080",
+    ),
+    Violation(
+        "probes-ask-what-answers",
+        "a runtime that moved away from its probes",
+        "local",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props)["args"].remove("--port=8080"),
+        "asks port 8080, and vLLM listens on 8000",
+    ),
+    Violation(
+        "probes-ask-what-answers",
+        "a port that the container calls otherwise",
+        "local",
+        "Deployment",
+        "private-ai-registry",
+        lambda props: container(props)["readinessProbe"]["httpGet"].update(port="http"),
+        "asks port 'http', and the container names http-api",
+    ),
+    Violation(
+        "probes-ask-what-answers",
+        "the registry's path asked of the store",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda props: container(props)["livenessProbe"]["httpGet"].update(path="/readyz/health"),
+        "asks /readyz/health, and MinIO tells its health at /minio/health/live",
+    ),
+    Violation(
+        "services-answer-to-their-name",
+        "one name for all",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props).update(args=["--port=8080", "--model=/mnt/models", "--served-model-name=model"]),
+        "mistral-24b-fp8: answers to 'model' and not to its own name",
+    ),
+    Violation(
+        "services-answer-to-their-name",
+        "no name at all, so that the path of the weights is the model's",
+        "local",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props)["args"].remove("--served-model-name={{.Name}}"),
+        "mistral-24b-full: answers to '/mnt/models'",
+    ),
+    Violation(
+        "services-answer-to-their-name",
+        "a check that asks one service by the other's name",
+        "dev",
+        "Job",
+        "check-mistral-24b-fp8",
+        lambda props: told(props, "SERVICE_NAME").update(value="mistral-24b-full"),
+        "asks mistral-24b-fp8 for model 'mistral-24b-full', which answers to 'mistral-24b-fp8'",
+    ),
     # workloads
     Violation(
         "containers-have-requests-and-limits",
@@ -259,7 +349,7 @@ VIOLATIONS = (
         "dev",
         "ServingRuntime",
         "vllm-mistral-runtime",
-        lambda props: props["spec"]["containers"][0]["securityContext"].update(runAsNonRoot=False),
+        lambda props: engine(props)["securityContext"].update(runAsNonRoot=False),
         "may run as root",
     ),
     Violation(
@@ -286,7 +376,7 @@ VIOLATIONS = (
         "dev",
         "ServingRuntime",
         "vllm-mistral-runtime",
-        lambda props: props["spec"]["containers"][0]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+        lambda props: engine(props)["securityContext"].update(seccompProfile={"type": "Unconfined"}),
         "without a seccomp profile",
     ),
     Violation(
@@ -340,7 +430,7 @@ VIOLATIONS = (
         "dev",
         "ServingRuntime",
         "vllm-mistral-runtime",
-        lambda props: props["spec"]["containers"][0]["securityContext"].update(readOnlyRootFilesystem=True),
+        lambda props: engine(props)["securityContext"].update(readOnlyRootFilesystem=True),
         "read-only root filesystem",
     ),
     Violation(
@@ -386,7 +476,7 @@ VIOLATIONS = (
         "dev",
         "ServingRuntime",
         "vllm-mistral-runtime",
-        lambda props: props["spec"]["containers"][0].update(image="docker.io/vllm/vllm-openai:latest"),
+        lambda props: engine(props).update(image="docker.io/vllm/vllm-openai:latest"),
         "moving tag latest",
     ),
     Violation(
