@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
 .PHONY: help venv env up down test test-fast lint format preview rehearse mutation clean lock schema \
-	bench-stack bench-weights bench-plan
+	bench-stack bench-preview bench-weights bench-plan
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ mutation: $(STAMP) ## break the shipped stacks in many ways and count what is ca
 
 bench-stack: $(STAMP) ## the local stack against a person with a shell
 	@$(BIN)/python -m bench.stack
+
+bench-preview: $(STAMP) ## a preview of an AWS stack against one of an empty program, and with policies against without
+	@$(BIN)/python -m bench.preview
 
 bench-weights: $(STAMP) ## the seed job against the usual tools
 	@$(BIN)/python -m bench.weights

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_aws as aws
+
+from components.aws.resources import Addon
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Addons(pulumi.ComponentResource):
     ) -> None:
         super().__init__("mistral-on-l4:aws:Addons", name, None, opts)
         self.ready = [
-            aws.eks.Addon(
+            Addon(
                 f"{name}-{addon.name}",
                 addon_name=addon.name,
                 cluster_name=cluster_name,
                 configuration_values=json.dumps(addon.configuration) if addon.configuration else None,
                 pod_identity_associations=(
-                    [{"service_account": addon.pod_role[0], "role_arn": addon.pod_role[1]}] if addon.pod_role else None
+                    [{"serviceAccount": addon.pod_role[0], "roleArn": addon.pod_role[1]}] if addon.pod_role else None
                 ),
                 resolve_conflicts_on_create="OVERWRITE",
                 resolve_conflicts_on_update="OVERWRITE",

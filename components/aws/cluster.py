@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
-import pulumi_aws as aws
 
+from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.tags import STACK_TAG
 from mistral_on_l4.settings import ClusterSettings
@@ -51,21 +52,21 @@ class Cluster(pulumi.ComponentResource):
             child,
         )
         public = bool(settings.public_access_cidrs)
-        cluster = aws.eks.Cluster(
+        cluster = EksCluster(
             f"{name}-cluster",
             name=args.cluster_name,
             version=settings.version,
             role_arn=role.arn,
             # No self-managed copies of what the add-ons bring; changing this later replaces the cluster.
             bootstrap_self_managed_addons=False,
-            access_config={"authentication_mode": "API", "bootstrap_cluster_creator_admin_permissions": True},
-            upgrade_policy={"support_type": "STANDARD"},
+            access_config={"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
+            upgrade_policy={"supportType": "STANDARD"},
             # No control plane logs: EKS writes them once more after deletion, into a new group that nobody removes.
             vpc_config={
-                "subnet_ids": list(args.subnet_ids),
-                "endpoint_private_access": True,
-                "endpoint_public_access": public,
-                **({"public_access_cidrs": list(settings.public_access_cidrs)} if public else {}),
+                "subnetIds": list(args.subnet_ids),
+                "endpointPrivateAccess": True,
+                "endpointPublicAccess": public,
+                **({"publicAccessCidrs": list(settings.public_access_cidrs)} if public else {}),
             },
             tags=dict(args.tags),
             opts=pulumi.ResourceOptions(
@@ -76,15 +77,16 @@ class Cluster(pulumi.ComponentResource):
             ),
         )
         self.name, self.endpoint = cluster.name, cluster.endpoint
-        self.ca = cluster.certificate_authority.apply(lambda found: found["data"] if found else None)
+        authority: pulumi.Output[Any] = cluster.certificate_authority.apply(lambda found: found["data"] if found else None)
+        self.ca = authority
         self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
         self.ready = [cluster]
         for index, principal in enumerate(settings.admin_principal_arns):
-            entry = aws.eks.AccessEntry(
+            entry = AccessEntry(
                 f"{name}-admin-{index}", cluster_name=cluster.name, principal_arn=principal, tags=dict(args.tags), opts=child
             )
             self.ready.append(
-                aws.eks.AccessPolicyAssociation(
+                AccessPolicyAssociation(
                     f"{name}-admin-{index}",
                     cluster_name=cluster.name,
                     principal_arn=entry.principal_arn,
@@ -118,32 +120,41 @@ class AdoptedCluster:
 
 def adopt(cluster_name: str, region: str) -> AdoptedCluster:
     """Looks an existing cluster up. Raises pulumi.RunError if there is none, or if it is not working."""
-    if cluster_name not in (names := aws.eks.get_clusters(region=region).names):
+    if cluster_name not in (names := _cluster_names(region)):
         raise pulumi.RunError(
             f"there is no EKS cluster {cluster_name!r} in {region} (there are: {', '.join(sorted(names)) or 'none'}): correct "
             "mistral-on-l4:cluster.name, or set cluster.existing to false to have it made"
         )
-    found = aws.eks.get_cluster(name=cluster_name, region=region)
-    if found.status != "ACTIVE":
-        raise pulumi.RunError(f"EKS cluster {cluster_name!r} is {found.status}, not ACTIVE: wait, or look at it in the console")
+    found = _cluster(cluster_name, region)
+    if found["status"] != "ACTIVE":
+        raise pulumi.RunError(f"EKS cluster {cluster_name!r} is {found['status']}, not ACTIVE: wait, or look at it in the console")
     return AdoptedCluster(
         cluster_name,
-        found.endpoint,
-        found.certificate_authorities[0].data,
-        f"{found.arn}@{found.created_at}",
-        tuple(found.vpc_config.subnet_ids),
-        found.version,
+        found["endpoint"],
+        found["certificateAuthorities"][0]["data"],
+        f"{found['arn']}@{found['createdAt']}",
+        tuple(found["vpcConfig"]["subnetIds"]),
+        found["version"],
     )
 
 
 def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> None:
     """Says at preview that the name is taken, by a cluster that another stack or a person made."""
-    if cluster_name not in aws.eks.get_clusters(region=region).names:
+    if cluster_name not in _cluster_names(region):
         return
-    owner = (aws.eks.get_cluster(name=cluster_name, region=region).tags or {}).get(STACK_TAG)
+    owner = (_cluster(cluster_name, region).get("tags") or {}).get(STACK_TAG)
     if owner != stack:
         whose = f"belongs to stack {owner!r}" if owner else "was not made by this project"
         raise pulumi.RunError(
             f"an EKS cluster {cluster_name!r} exists in {region} and {whose}: choose another name (mistral-on-l4:cluster.name), or "
             "adopt it (mistral-on-l4:cluster.existing: true)"
         )
+
+
+def _cluster_names(region: str) -> Sequence[str]:
+    names: Sequence[str] = lookup("aws:eks/getClusters:getClusters", region=region)["names"]
+    return names
+
+
+def _cluster(name: str, region: str) -> Mapping[str, Any]:
+    return lookup("aws:eks/getCluster:getCluster", name=name, region=region)

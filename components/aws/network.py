@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_aws as aws
 
+from components.aws import resources as aws
 from components.aws.tags import named
 from mistral_on_l4.settings import NetworkSettings
 
@@ -46,7 +46,7 @@ class Network(pulumi.ComponentResource):
     def _make(self) -> tuple[dict[str, pulumi.Input[str]], list[pulumi.Resource]]:
         name, args, child = self._name, self._args, self._child
         blocks = subnet_blocks(args.settings.cidr, len(args.zones))
-        vpc = aws.ec2.Vpc(
+        vpc = aws.Vpc(
             f"{name}-vpc",
             cidr_block=args.settings.cidr,
             enable_dns_hostnames=True,
@@ -54,11 +54,11 @@ class Network(pulumi.ComponentResource):
             tags=named(args.tags, name),
             opts=child,
         )
-        gateway = aws.ec2.InternetGateway(f"{name}-internet", vpc_id=vpc.id, tags=named(args.tags, name), opts=child)
-        public_routes = aws.ec2.RouteTable(
+        gateway = aws.InternetGateway(f"{name}-internet", vpc_id=vpc.id, tags=named(args.tags, name), opts=child)
+        public_routes = aws.RouteTable(
             f"{name}-public",
             vpc_id=vpc.id,
-            routes=[{"cidr_block": "0.0.0.0/0", "gateway_id": gateway.id}],
+            routes=[{"cidrBlock": "0.0.0.0/0", "gatewayId": gateway.id}],
             tags=named(args.tags, f"{name}-public"),
             opts=child,
         )
@@ -69,7 +69,7 @@ class Network(pulumi.ComponentResource):
         for index, (zone, (private, public)) in enumerate(zip(args.zones, blocks, strict=True)):
             if index == 0 or args.settings.nat_gateways == "one-per-zone":
                 nats.append(self._nat(index, zone, public, vpc, public_routes, gateway))
-            subnet = aws.ec2.Subnet(
+            subnet = aws.Subnet(
                 f"{name}-private-{index}",
                 vpc_id=vpc.id,
                 cidr_block=private,
@@ -79,22 +79,20 @@ class Network(pulumi.ComponentResource):
             )
             if index < len(nats):
                 tables.append(
-                    aws.ec2.RouteTable(
+                    aws.RouteTable(
                         f"{name}-private-{index}",
                         vpc_id=vpc.id,
-                        routes=[{"cidr_block": "0.0.0.0/0", "nat_gateway_id": nats[-1].id}],
+                        routes=[{"cidrBlock": "0.0.0.0/0", "natGatewayId": nats[-1].id}],
                         tags=named(args.tags, f"{name}-private-{zone}"),
                         opts=child,
                     )
                 )
             ready.append(
-                aws.ec2.RouteTableAssociation(
-                    f"{name}-private-{index}", subnet_id=subnet.id, route_table_id=tables[-1].id, opts=child
-                )
+                aws.RouteTableAssociation(f"{name}-private-{index}", subnet_id=subnet.id, route_table_id=tables[-1].id, opts=child)
             )
             subnets[zone] = subnet.id
         ready.append(
-            aws.ec2.VpcEndpoint(
+            aws.VpcEndpoint(
                 f"{name}-s3",
                 vpc_id=vpc.id,
                 service_name=f"com.amazonaws.{args.region}.s3",
@@ -117,16 +115,16 @@ class Network(pulumi.ComponentResource):
     ) -> pulumi.CustomResource:
         """A NAT gateway with its public subnet, which holds nothing else."""
         name, tags = self._name, named(self._args.tags, f"{self._name}-public-{zone}")
-        subnet = aws.ec2.Subnet(
+        subnet = aws.Subnet(
             f"{name}-public-{index}", vpc_id=vpc.id, cidr_block=block, availability_zone=zone, tags=tags, opts=self._child
         )
-        routed = aws.ec2.RouteTableAssociation(
+        routed = aws.RouteTableAssociation(
             f"{name}-public-{index}", subnet_id=subnet.id, route_table_id=routes.id, opts=self._child
         )
         # An address cannot be given back while the internet gateway that it is reached by is being taken away.
         after = pulumi.ResourceOptions(parent=self, depends_on=[gateway, routed])
-        address = aws.ec2.Eip(f"{name}-nat-{index}", domain="vpc", tags=tags, opts=after)
-        nat: pulumi.CustomResource = aws.ec2.NatGateway(
+        address = aws.Eip(f"{name}-nat-{index}", domain="vpc", tags=tags, opts=after)
+        nat: pulumi.CustomResource = aws.NatGateway(
             f"{name}-nat-{index}", subnet_id=subnet.id, allocation_id=address.id, tags=tags, opts=after
         )
         return nat
@@ -134,7 +132,7 @@ class Network(pulumi.ComponentResource):
 
 def existing_subnets(ids: Sequence[str], region: str) -> dict[str, pulumi.Input[str]]:
     """Zone -> id of subnets that are there already. Raises pulumi.RunError if they do not reach two zones."""
-    found = {aws.ec2.get_subnet(id=subnet, region=region).availability_zone: subnet for subnet in ids}
+    found = {aws.lookup("aws:ec2/getSubnet:getSubnet", id=subnet, region=region)["availabilityZone"]: subnet for subnet in ids}
     if len(found) < 2:
         raise pulumi.RunError(
             f"mistral-on-l4:network.existingSubnetIds names subnets in {len(found)} zone ({', '.join(found)}): EKS needs two"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
-import pulumi_aws as aws
 
+from components.aws.resources import LaunchTemplate, NodeGroup
 from components.aws.tags import named
 from mistral_on_l4.nodegroup_problems import explain
 
@@ -64,7 +64,7 @@ class NodePool(pulumi.ComponentResource):
         """depends_on: control plane, role policies, network add-ons: without them a node never gets ready."""
         super().__init__("mistral-on-l4:aws:NodePool", name, None, opts)
         tags = named(args.tags, f"{args.cluster_name}-{args.pool}")
-        template = aws.ec2.LaunchTemplate(
+        template = LaunchTemplate(
             f"{name}-template",
             name_prefix=f"{args.cluster_name}-{args.pool}-"[:_LONGEST_PREFIX],
             update_default_version=True,
@@ -72,25 +72,25 @@ class NodePool(pulumi.ComponentResource):
             # would lose the cluster's.
             block_device_mappings=[
                 {
-                    "device_name": "/dev/xvda",
+                    "deviceName": "/dev/xvda",
                     "ebs": {
-                        "volume_type": "gp3",
-                        "volume_size": args.root_gib,
+                        "volumeType": "gp3",
+                        "volumeSize": args.root_gib,
                         "throughput": args.root_throughput,
                         "encrypted": "true",
-                        "delete_on_termination": "true",
+                        "deleteOnTermination": "true",
                     },
                 }
             ],
             # One hop: pods cannot take the node's credentials; what needs AWS has a role of its own, by Pod Identity.
-            metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
+            metadata_options={"httpEndpoint": "enabled", "httpTokens": "required", "httpPutResponseHopLimit": 1},
             # Tags of a node group reach neither its instances nor their volumes.
-            tag_specifications=[{"resource_type": kind, "tags": tags} for kind in ("instance", "volume")],
+            tag_specifications=[{"resourceType": kind, "tags": tags} for kind in ("instance", "volume")],
             user_data=_user_data(_NVME_CONFIG) if args.nvme else None,
             tags=tags,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.nodes = aws.eks.NodeGroup(
+        self.nodes = NodeGroup(
             f"{name}-nodes",
             cluster_name=args.cluster,
             # A prefix: most changes of a group are replacements, and a fixed name would collide with itself.
@@ -101,9 +101,9 @@ class NodePool(pulumi.ComponentResource):
             capacity_type=args.capacity_type,
             instance_types=[args.instance_type],
             release_version=args.release_version,
-            launch_template={"id": template.id, "version": template.latest_version.apply(str)},
-            scaling_config={"min_size": 0, "desired_size": args.count, "max_size": max(args.count, 1)},
-            update_config={"max_unavailable": 1},
+            launch_template={"id": template.id, "version": template.latest_version.apply(_whole)},
+            scaling_config={"minSize": 0, "desiredSize": args.count, "maxSize": max(args.count, 1)},
+            update_config={"maxUnavailable": 1},
             labels=dict(args.labels),
             taints=[{"key": key, "value": value, "effect": effect} for key, (value, effect) in args.taints.items()],
             tags=tags,
@@ -119,6 +119,11 @@ class NodePool(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({})
+
+
+def _whole(version: float) -> str:
+    """Pulumi's wire format has floating-point numbers only, and AWS refuses version 1.0."""
+    return str(int(version))
 
 
 def _user_data(config: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_aws as aws
+
+from components.aws.resources import Role, RolePolicyAttachment
 
 # IAM appends 26 characters of its own to a prefix, and a role's name has at most 64.
 _LONGEST_PREFIX = 38
@@ -35,7 +36,7 @@ class ServiceRole(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:aws:ServiceRole", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         trust = {"Effect": "Allow", "Principal": {"Service": args.service}, "Action": list(args.actions)}
-        role = aws.iam.Role(
+        role = Role(
             f"{name}-role",
             name_prefix=role_prefix(args.cluster_name, args.purpose),
             assume_role_policy=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
@@ -44,7 +45,7 @@ class ServiceRole(pulumi.ComponentResource):
         )
         self.arn = role.arn
         self.ready = [
-            aws.iam.RolePolicyAttachment(
+            RolePolicyAttachment(
                 f"{name}-{policy.rpartition('/')[2]}", role=role.name, policy_arn=f"arn:aws:iam::aws:policy/{policy}", opts=child
             )
             for policy in args.policies

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pulumi
-import pulumi_aws as aws
+
+from components.aws.resources import lookup
 
 # Zones where EKS puts no control plane (https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html), by id: names differ
 # from account to account.
@@ -16,20 +17,22 @@ MOST = 3
 
 def offering_zones(region: str, instance_types: Sequence[str]) -> dict[str, list[str]]:
     """Instance type -> names of the zones that offer it and can hold an EKS cluster, sorted."""
-    usable = aws.get_availability_zones(
+    usable = lookup(
+        "aws:index/getAvailabilityZones:getAvailabilityZones",
         state="available",
         exclude_zone_ids=WITHOUT_EKS,
         filters=[{"name": "zone-type", "values": ["availability-zone"]}],
         region=region,
     )
-    offered = aws.ec2.get_instance_type_offerings(
+    offered = lookup(
+        "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings",
         location_type="availability-zone",
         filters=[{"name": "instance-type", "values": sorted(set(instance_types))}],
         region=region,
     )
     zones: dict[str, list[str]] = {instance_type: [] for instance_type in instance_types}
-    for instance_type, zone in zip(offered.instance_types, offered.locations, strict=True):
-        if zone in usable.names:
+    for instance_type, zone in zip(offered["instanceTypes"], offered["locations"], strict=True):
+        if zone in usable["names"]:
             zones[instance_type].append(zone)
     return {instance_type: sorted(found) for instance_type, found in zones.items()}
 

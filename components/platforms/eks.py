@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pulumi
-import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from components.aws.addons import Addons, AddonSpec
@@ -18,6 +15,7 @@ from components.aws.gpu_node_pool import TAINT_KEY, GpuNodePool, GpuNodePoolArgs
 from components.aws.kubeconfig import kubeconfig
 from components.aws.network import Network, NetworkArgs, existing_subnets
 from components.aws.node_pool import NodePool, NodePoolArgs
+from components.aws.resources import lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.storage_class import StorageClasses
 from components.aws.tags import stack_tags
@@ -69,11 +67,7 @@ class EksPlatform(pulumi.ComponentResource):
         stack = pulumi.get_stack()
         _refuse_two_regions(settings.region)
         _refuse_exposure(settings)
-        classes = threading.Thread(target=_import_classes, name="import-classes", daemon=True)
-        classes.start()
-        self.rehearsal = aws.get_caller_identity().account_id == REHEARSAL_ACCOUNT
-        # Nothing else is imported before that is over: half of a package would be seen.
-        classes.join()
+        self.rehearsal = lookup("aws:index/getCallerIdentity:getCallerIdentity")["accountId"] == REHEARSAL_ACCOUNT
         self._tags = stack_tags(stack, settings.tags)
         self._cluster_name = cluster_name(settings, stack)
         self._storage_instance = _storage_instance(settings, catalogue)
@@ -299,15 +293,7 @@ class EksPlatform(pulumi.ComponentResource):
     def _newest_gpu_release(self) -> str:
         version = self._cluster.version if isinstance(self._cluster, AdoptedCluster) else self._settings.cluster.version
         path = f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
-        return str(aws.ssm.get_parameter(name=path, region=self._settings.region).value)
-
-
-def _import_classes() -> None:
-    """Resource classes take most of a second to import, and so does the start of AWS's provider, which the first question waits
-    for: in another process, so both go side by side.
-    """
-    for module in ("pulumi_aws.ec2", "pulumi_aws.eks", "pulumi_aws.iam", "pulumi_kubernetes.core.v1", "pulumi_kubernetes.helm.v3"):
-        importlib.import_module(module)
+        return str(lookup("aws:ssm/getParameter:getParameter", name=path, region=self._settings.region)["value"])
 
 
 def _refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:

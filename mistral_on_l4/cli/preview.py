@@ -48,7 +48,7 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
         home.make()
         info = ClusterInfo("", "", 0, "", "", "", True, 0, tools)
         plugins.install(home, tools)
-        plugins.ensure_stack(home, info, project_folder(), stack)
+        plugins.ensure_stack(home, info, project_folder(), stack, select=False)
     except (ToolFailed, plugins.PluginError) as error:
         raise Failure(str(error)) from None
     environment = {

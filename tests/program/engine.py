@@ -39,6 +39,7 @@ class Engine(pulumi_mocks.Mocks):
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: list[Registered] = field(default_factory=list)
     invoked: list[str] = field(default_factory=list)
+    arguments: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     error_hooks: dict[str, pulumi.ErrorHook] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
@@ -51,6 +52,7 @@ class Engine(pulumi_mocks.Mocks):
 
     def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         self.invoked.append(args.token)
+        self.arguments.append((args.token, args.args))
         if args.token not in self.calls:
             raise AssertionError(f"the program asked for {args.token}, which this test does not answer")
         return dict(self.calls[args.token](args.args)), []

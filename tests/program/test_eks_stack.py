@@ -609,3 +609,53 @@ def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any], mo
     monkeypatch.setattr(eks.pulumi, "Config", Config)
     with pytest.raises(pulumi.RunError, match="region is us-east-1 and aws:region is eu-central-1"):
         eks._refuse_two_regions("us-east-1")
+
+
+# -- names of the provider's schema, since the stack's own classes have none -----------------------------------------------
+
+
+def test_every_aws_input_at_any_depth_is_one_of_the_locked_providers_schema(up: Callable[..., Any]) -> None:
+    import generated
+
+    everything = [*up().resources, *up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/admin"]}).resources]
+    declared = [found for found in everything if found.token.startswith("aws:")]
+    assert len({found.token for found in declared}) == 16
+    unknown = [
+        f"{found.token}{path}"
+        for found in declared
+        for path in generated.unknown_inputs(found.inputs, generated.resource_class(found.token)[1])
+    ]
+    assert unknown == []
+
+
+def test_every_class_of_the_stack_has_the_type_and_the_outputs_of_the_providers_schema() -> None:
+    import generated
+    from pydantic.alias_generators import to_camel
+
+    from components.aws.resources import AwsResource
+
+    for ours in AwsResource.__subclasses__():
+        theirs, _ = generated.resource_class(ours.type_token)
+        assert {to_camel(name) for name in ours.__annotations__} <= generated.output_names(theirs), ours.type_token
+
+
+@pytest.mark.parametrize("misspelt", [{"cidr_block": "10.0.0.0/16"}, {"routes": [{"gateway_id": "igw-1"}]}])
+def test_a_name_that_the_providers_schema_does_not_have_is_found(misspelt: Mapping[str, Any]) -> None:
+    import generated
+
+    assert list(generated.unknown_inputs(misspelt, generated.resource_class("aws:ec2/routeTable:RouteTable")[1]))
+
+
+def test_every_question_to_the_account_is_one_of_the_providers_schema(up: Callable[..., Any]) -> None:
+    import generated
+
+    shared = {"clusters": {"shared": existing("shared")}}
+    network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+    engines = [up(), up(shared, cluster={"name": "shared", "existing": True}), up(network=network)]
+    asked = [call for engine in engines for call in engine.arguments]
+    assert {token for token, _ in asked} == set(account())
+    answers = account(**shared)
+    for token, arguments in asked:
+        known, answered = generated.function_names(token)
+        assert set(arguments) <= known, token
+        assert set(answers[token](arguments)) <= answered, token

@@ -103,14 +103,20 @@ def passphrase_file(home: LocalHome) -> Path:
     return file
 
 
-def ensure_stack(home: LocalHome, cluster: ClusterInfo, project: Path, stack: str) -> None:
-    """Creates the stack in the home's backend if it is not there, and selects it; no tracked file changes. Raises PluginError."""
+def ensure_stack(home: LocalHome, cluster: ClusterInfo, project: Path, stack: str, select: bool = True) -> None:
+    """Creates the stack in the home's backend if it is not there, and selects it; no tracked file changes. Raises PluginError.
+
+    select: False where every command names its stack, so that one which is there need not be asked for.
+    """
     environment = {**os.environ, **pulumi_environment(home, cluster)}
     # An exported passphrase would win over the file, and lock everybody else out of the stack.
     environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
     url = environment["PULUMI_BACKEND_URL"]
     file = state_file(project, stack, url)
-    what = "select" if file is not None and file.exists() else "init"
+    there = file is not None and file.exists()
+    if there and not select:
+        return
+    what = "select" if there else "init"
     home.backend.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [cluster.tools["pulumi"], "stack", what, stack, "--non-interactive"]
     try:

@@ -1,0 +1,1 @@
+"""What a preview of an AWS stack costs: `make bench-preview`."""
