@@ -54,6 +54,14 @@ def _token(api_version: str, kind: str) -> str:
     return f"kubernetes:{api_version if '/' in api_version else f'core/{api_version}'}:{kind}"
 
 
+class ClusterRole(KubernetesObject):
+    api_version, kind = "rbac.authorization.k8s.io/v1", "ClusterRole"
+
+
+class ClusterRoleBinding(KubernetesObject):
+    api_version, kind = "rbac.authorization.k8s.io/v1", "ClusterRoleBinding"
+
+
 class ConfigMap(KubernetesObject):
     api_version, kind = "v1", "ConfigMap"
 

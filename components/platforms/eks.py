@@ -19,6 +19,7 @@ from components.aws.resources import lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.storage_class import StorageClasses
 from components.aws.tags import stack_tags
+from components.aws.volume_guard import VolumeGuard, VolumeGuardArgs
 from components.aws.zones import common_zones, offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull
@@ -215,6 +216,10 @@ class EksPlatform(pulumi.ComponentResource):
         # Both run on nodes and would wait for them, so they come after; the driver's role outlives the driver.
         addons = Addons("addons-workload", cluster.name, workload, self._tags, [*nodes, *driver_role.ready], self._child)
         storage = StorageClasses("storage", throughput, self._tags, self.provider, addons.ready, self._child)
+        spaces, images = self._settings.namespaces, self._settings.images
+        guarded = VolumeGuardArgs((spaces.object_store, spaces.registry), image("jobs", images), images.pull_secret)
+        guard = VolumeGuard("volume-guard", guarded, self.provider, [*nodes, *addons.ready], self._child)
+        storage.ready += guard.ready
         return storage, [*nodes, *addons.ready]
 
     def _role(

@@ -14,50 +14,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import requests
 
+from mistral_on_l4.jobs.cluster_api import TIMEOUT, Call, Json, in_cluster
 from mistral_on_l4.jobs.weights_limits import Failure, Stop
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DURATION_SECONDS = 15
 _RENEW_SECONDS = 4.0
 _POLL_SECONDS = 2.0
-_TIMEOUT = (5.0, 10.0)
-
-Json = dict[str, Any]
-Call = Callable[[str, str, Json | None], tuple[int, Json]]
 
 
 def lease_name(bucket: str, prefix: str) -> str:
     """A DNS name for a prefix of a bucket; two prefixes never share one."""
     plain = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:40].strip("-")
     return f"weights-{plain}-{hashlib.sha256(f'{bucket}/{prefix}'.encode()).hexdigest()[:8]}"
-
-
-def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Call | None:
-    """Calls the API server as the pod's service account; None outside a cluster."""
-    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
-    if not host or not port or not (folder / "token").exists():
-        return None
-    base = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-    session = requests.Session()
-    session.trust_env = False  # a proxy for the hub is not one for the API server
-
-    def call(method: str, path: str, body: Json | None) -> tuple[int, Json]:
-        # The token is rotated, so it is read each time.
-        token = (folder / "token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = session.request(method, base + path, json=body, headers=headers, verify=str(folder / "ca.crt"), timeout=_TIMEOUT)
-        try:
-            document = answer.json()
-        except ValueError:
-            document = {}
-        return answer.status_code, document if isinstance(document, dict) else {}
-
-    return call
 
 
 class Lease:
@@ -155,7 +126,7 @@ class Lease:
         self._done.set()
         if not self._thread.is_alive():
             return
-        self._thread.join(timeout=sum(_TIMEOUT))
+        self._thread.join(timeout=sum(TIMEOUT))
         meta = self._held["metadata"]
         # Only the object that we held: by now it may be somebody else's.
         options = {"preconditions": {"uid": meta.get("uid"), "resourceVersion": meta.get("resourceVersion")}}

@@ -1,4 +1,4 @@
-"""Jobs that run one of our Python scripts in the storage-initializer image, mounted from a ConfigMap."""
+"""Pods that run one of our Python scripts in the storage-initializer image, mounted from a ConfigMap, and Jobs of them."""
 
 from __future__ import annotations
 
@@ -53,44 +53,40 @@ def from_field(name: str, path: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec) of the Job. It has no ttl: a Job that vanishes would look like one that never ran."""
-    tags = labels(job.component, "job")
-    volumes: list[dict[str, Any]] = [
-        {"name": "scripts", "configMap": {"name": job.scripts, "defaultMode": 0o444}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-    ]
-    mounts: list[dict[str, Any]] = [
-        {"name": "scripts", "mountPath": SCRIPTS_FOLDER, "readOnly": True},
-        {"name": "tmp", "mountPath": "/tmp"},
-    ]
-    if job.ca_secret:
-        volumes.append({"name": "ca", "secret": {"secretName": job.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}})
-        mounts.append({"name": "ca", "mountPath": "/etc/store-ca", "readOnly": True})
+def script_pod(
+    component: str,
+    image: str,
+    script: str,
+    scripts: str,
+    service_account: str,
+    env: Sequence[Mapping[str, Any]],
+    resources: Mapping[str, Any],
+    pull_secret: str | None = None,
+) -> dict[str, Any]:
+    """Spec of a pod whose one container, named after the component, runs `python /scripts/<script>` of ConfigMap `scripts`."""
     container = {
-        "name": job.component,
-        "image": job.image,
-        "command": ["python", f"{SCRIPTS_FOLDER}/{job.script}"],
+        "name": component,
+        "image": image,
+        "command": ["python", f"{SCRIPTS_FOLDER}/{script}"],
         "env": [
             value("HOME", "/tmp"),
             value("PYTHONUNBUFFERED", "1"),
             value("PYTHONDONTWRITEBYTECODE", "1"),
             from_field("POD_NAME", "metadata.name"),
             from_field("POD_NAMESPACE", "metadata.namespace"),
-            *job.env,
+            *env,
         ],
-        "resources": {
-            "requests": {"cpu": job.cpu_request, "memory": job.memory},
-            "limits": {"cpu": job.cpu, "memory": job.memory},
-        },
+        "resources": dict(resources),
         "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000, "readOnlyRootFilesystem": True},
         # The script's own sentence is what `pulumi up` and `kubectl describe` show when it fails.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
+        "volumeMounts": [
+            {"name": "scripts", "mountPath": SCRIPTS_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
     }
     pod: dict[str, Any] = {
-        "serviceAccountName": job.service_account,
-        "restartPolicy": "Never",
+        "serviceAccountName": service_account,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 1000,
@@ -98,10 +94,29 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": volumes,
+        "volumes": [
+            {"name": "scripts", "configMap": {"name": scripts, "defaultMode": 0o444}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        ],
     }
-    if job.pull_secret:
-        pod["imagePullSecrets"] = [{"name": job.pull_secret}]
+    if pull_secret:
+        pod["imagePullSecrets"] = [{"name": pull_secret}]
+    return pod
+
+
+def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(metadata, spec) of the Job. It has no ttl: a Job that vanishes would look like one that never ran."""
+    tags = labels(job.component, "job")
+    resources = {
+        "requests": {"cpu": job.cpu_request, "memory": job.memory},
+        "limits": {"cpu": job.cpu, "memory": job.memory},
+    }
+    pod = script_pod(job.component, job.image, job.script, job.scripts, job.service_account, job.env, resources, job.pull_secret)
+    pod["restartPolicy"] = "Never"
+    if job.ca_secret:
+        secret = {"secretName": job.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        pod["volumes"].append({"name": "ca", "secret": secret})
+        pod["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": "/etc/store-ca", "readOnly": True})
     template: dict[str, Any] = {"metadata": {"labels": {**tags, **job.pod_labels}}, "spec": pod}
     if job.annotations:
         template["metadata"]["annotations"] = dict(job.annotations)

@@ -490,6 +490,28 @@ def test_volumes_go_while_their_driver_lives(up: Callable[..., Any]) -> None:
     assert engine.named("StatefulSet", "minio").inputs["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
 
 
+def test_the_guard_of_volumes_goes_after_every_claim_and_before_the_driver_and_may_take_its_time(up: Callable[..., Any]) -> None:
+    engine = up()
+    guard = engine.named("Deployment", "volume-guard")
+    pod = guard.inputs["spec"]["template"]["spec"]
+    environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    namespaces = environment["VOLUME_NAMESPACES"].split(",")
+    assert pod["terminationGracePeriodSeconds"] > int(environment["VOLUME_SECONDS"])
+    before = upstream(engine, guard)
+    assert _addon(engine, "aws-ebs-csi-driver") in before
+    # Its account outlives it: it reads until the end.
+    assert {"ClusterRole", "ClusterRoleBinding", "ServiceAccount"} <= {found.token.rpartition(":")[2] for found in before}
+    with_claims = [found for found in engine.of("StatefulSet") if found.inputs["spec"].get("volumeClaimTemplates")]
+    assert {found.inputs["metadata"]["namespace"] for found in with_claims} == set(namespaces)
+    for found in [*with_claims, *(engine.named("Namespace", name) for name in namespaces)]:
+        assert guard in upstream(engine, found)
+
+
+def test_an_adopted_cluster_keeps_its_driver_and_needs_no_guard(up: Callable[..., Any]) -> None:
+    engine = up({"clusters": {"shared": existing("shared")}}, cluster={"name": "shared", "existing": True})
+    assert not [found for found in engine.of("Deployment") if found.inputs["metadata"]["name"] == "volume-guard"]
+
+
 def test_no_service_asks_aws_for_a_load_balancer(up: Callable[..., Any]) -> None:
     engine = up()
     assert all(found.inputs["spec"].get("type", "ClusterIP") == "ClusterIP" for found in engine.of("kubernetes:core/v1:Service"))

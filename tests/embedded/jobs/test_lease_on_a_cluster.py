@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from mistral_on_l4.jobs.weights_lease import DURATION_SECONDS, Call, Lease, in_cluster
+from mistral_on_l4.jobs.cluster_api import Call, in_cluster
+from mistral_on_l4.jobs.weights_lease import DURATION_SECONDS, Lease
 from mistral_on_l4.jobs.weights_limits import Failure, Stop
 
 pytestmark = pytest.mark.embedded

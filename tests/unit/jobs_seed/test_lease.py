@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from mistral_on_l4.jobs import weights_lease
-from mistral_on_l4.jobs.weights_lease import Lease, in_cluster, lease_name
+from mistral_on_l4.jobs.cluster_api import in_cluster
+from mistral_on_l4.jobs.weights_lease import Lease, lease_name
 from mistral_on_l4.jobs.weights_limits import Failure, Stop
 
 Json = dict[str, Any]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,9 @@ from mistral_on_l4.live import condition
 _log = logging.getLogger(__name__)
 EBS = "ebs.csi.aws.com"
 _PERIOD_SECONDS = 0.5
+# Detaching and deleting a volume takes the real driver up to a minute. Here it is longer than what a destroy does between claims
+# and driver (13 seconds): who does not wait for volumes leaves them behind.
+_DELETION_SECONDS = 20.0
 _CERTIFICATES = "cert-manager.io/v1"
 
 
@@ -30,6 +34,7 @@ class Controllers:
     def __init__(self, home: LocalHome, ledger: Ledger) -> None:
         self._home, self._ledger = home, ledger
         self._stop = threading.Event()
+        self._released: dict[str, float] = {}
         self._threads = [
             threading.Thread(target=self._loop, args=(act,), name=act.__name__, daemon=True)
             for act in (self.issue_certificates, self.provision_volumes, self.remove_volumes)
@@ -108,13 +113,15 @@ class Controllers:
             account.note("created", account.add(entry))
 
     def remove_volumes(self, client: KubeClient) -> None:
-        """Volumes whose claim is gone, while the driver is there to do it."""
+        """Volumes whose claim is gone, some time later, while the driver is there to do it."""
         from mistral_on_l4.embedded.agent import sandbox
 
         for volume in client.list("v1", "PersistentVolume")["items"]:
             meta = volume["metadata"]
             ours = (meta.get("annotations") or {}).get("pv.kubernetes.io/provisioned-by") == EBS
             if not ours or (volume.get("status") or {}).get("phase") not in ("Released", "Failed") or not self._driver_lives():
+                continue
+            if time.monotonic() - self._released.setdefault(meta["uid"], time.monotonic()) < _DELETION_SECONDS:
                 continue
             path = self._home.volumes / meta["name"]
             if path.exists():
