@@ -6,57 +6,31 @@ four zones, and a cluster that was started. What the program declares does not d
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
 import os
 import runpy
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.mutation.pretended_cluster import pretend_started
+from bench.pretended.account import OUTPUTS, account
+from bench.pretended.cluster import pretend_started
+from bench.pretended.engine import Engine, run
 from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 from policies.offline import Declared, Recording
-from tests.program.engine import Engine, run
 
 # pulumi_policy's own mark of a value that only `up` knows.
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-_ZONES = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"]
-_OUTPUTS: dict[str, dict[str, Any]] = {
-    "aws:eks/cluster:Cluster": {
-        "endpoint": "https://api.example.com",
-        "certificateAuthority": {"data": "Q0E="},
-        "arn": "arn:aws:eks:us-east-1:123456789012:cluster/simulated",
-        "createdAt": "2026-11-25T00:00:00Z",
-    },
-    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
-    "kubernetes:core/v1:ConfigMap": {"data": {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}},
-    "kubernetes:core/v1:Secret": {"data": {"ca.crt": base64.b64encode(b"an authority").decode()}},
-}
-
-
-def _offerings(args: Mapping[str, Any]) -> Mapping[str, Any]:
-    pairs = [(name, zone) for name in args["filters"][0]["values"] for zone in _ZONES]
-    return {"instanceTypes": [name for name, _ in pairs], "locations": [zone for _, zone in pairs], "id": "us-east-1"}
-
-
-_ACCOUNT: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
-    "aws:index/getCallerIdentity:getCallerIdentity": lambda _: {"accountId": "123456789012", "arn": "", "userId": "", "id": ""},
-    "aws:index/getAvailabilityZones:getAvailabilityZones": lambda _: {"names": _ZONES, "zoneIds": [], "id": "us-east-1"},
-    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _offerings,
-    "aws:eks/getClusters:getClusters": lambda _: {"names": [], "id": "us-east-1"},
-    "aws:ssm/getParameter:getParameter": lambda args: {"name": args["name"], "value": "1.36.1-20260714"},
-}
 
 
 def record(stack: str, config: Mapping[str, str]) -> Recording:
     """Runs __main__.py with a configuration of full keys (`mistral-on-l4:platform`). Raises what the program raises."""
     from components.platforms import local
 
-    engine = Engine(calls=_ACCOUNT, outputs=_OUTPUTS)
+    engine = Engine(calls=account(), outputs=OUTPUTS)
     values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith("mistral-on-l4:")}
     if "aws:region" in config:
         values.setdefault("region", config["aws:region"])

@@ -19,7 +19,8 @@ from typing import Any
 
 import requests
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+from mistral_on_l4.jobs.cluster_api import Call, in_cluster
+
 TERMINATION_LOG = Path("/dev/termination-log")
 REVISION_ANNOTATION = "mistral-on-l4/revision"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
@@ -112,36 +113,26 @@ def pod_problem(pods: Sequence[Mapping[str, Any]]) -> PodProblem | None:
 
 
 class Cluster:
-    """The calls that are needed of the API server, with the pod's own service account."""
+    """The calls that are needed of the API server. Raise requests.RequestException when it does not answer, or refuses."""
 
-    def __init__(self, folder: Path = SERVICE_ACCOUNT) -> None:
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-        self._base = f"https://{host}:{port}"
-        self._folder = folder
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
         return self._get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
 
     def pods(self, namespace: str, service: str) -> list[dict[str, Any]]:
         """Pods of an InferenceService."""
-        found = self._get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": f"{SERVICE_LABEL}={service}"})
+        found = self._get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={SERVICE_LABEL}%3D{service}")
         items: list[dict[str, Any]] = (found or {}).get("items") or []
         return items
 
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-        # The token file is rotated, so it is read each time.
-        token = (self._folder / "token").read_text().strip()
-        answer = requests.get(
-            self._base + path,
-            params=params,
-            headers={"Authorization": f"Bearer {token}"},
-            verify=str(self._folder / "ca.crt"),
-            timeout=10,
-        )
-        if answer.status_code == 404:
+    def _get(self, path: str) -> dict[str, Any] | None:
+        status, found = self._call("GET", path, None)
+        if status == 404:
             return None
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
+        if status != 200:
+            raise requests.HTTPError(f"the Kubernetes API answers {status}: {found.get('message', '')}")
         return found
 
 
@@ -171,7 +162,8 @@ def run(check: Check, cluster: Cluster, pause_seconds: float = 0.5) -> None:
             if problem is not None and (pod := pod_problem(cluster.pods(check.namespace, check.service))) is not None:
                 problem = pod.text
         except requests.RequestException as error:
-            problem = f"the Kubernetes API does not answer: {type(error).__name__}"
+            away = f"the Kubernetes API does not answer: {type(error).__name__}"
+            problem = str(error) if isinstance(error, requests.HTTPError) else away
         problem = problem or chat_problem(check)
         now = time.monotonic()
         if problem is None:
@@ -190,7 +182,10 @@ def run(check: Check, cluster: Cluster, pause_seconds: float = 0.5) -> None:
 
 def main() -> int:
     try:
-        run(Check.from_environment(os.environ), Cluster())
+        call = in_cluster(os.environ)
+        if call is None:
+            raise NotServing("there is no API server here: this script runs in a pod with a service account")
+        run(Check.from_environment(os.environ), Cluster(call))
     except NotServing as error:
         print(error, file=sys.stderr, flush=True)
         TERMINATION_LOG.write_text(str(error))

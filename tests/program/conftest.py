@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.mutation.pretended_cluster import pretend_started
+from bench.pretended.cluster import pretend_started
+from bench.pretended.engine import Engine, run
 from mistral_on_l4.embedded.home import HOME_VARIABLE, LocalHome
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-
-from engine import Engine, run  # noqa: E402
 
 # What the registration Jobs leave behind, and the program reads.
 IDS = {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}

@@ -11,66 +11,13 @@ import pulumi
 import pytest
 import yaml
 
-GPU_AND_SYSTEM_TYPES = ("g6.2xlarge", "g6.12xlarge", "m7i.xlarge")
-ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
-
-
-def account(
-    offered: Mapping[str, tuple[str, ...]] | None = None, clusters: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
-    """Answers of an account: instance type -> zones, and the clusters that exist in it."""
-    offered = offered or dict.fromkeys(GPU_AND_SYSTEM_TYPES, ZONES)
-    clusters = clusters or {}
-
-    def offerings(args: Mapping[str, Any]) -> Mapping[str, Any]:
-        (wanted,) = [found["values"] for found in args["filters"]]
-        pairs = [(name, zone) for name in wanted for zone in offered[name]]
-        return {"instanceTypes": [name for name, _ in pairs], "locations": [zone for _, zone in pairs], "id": "us-east-1"}
-
-    return {
-        "aws:index/getCallerIdentity:getCallerIdentity": lambda _: {"accountId": "123456789012", "arn": "", "userId": "", "id": ""},
-        "aws:index/getAvailabilityZones:getAvailabilityZones": lambda _: {"names": list(ZONES), "zoneIds": [], "id": "us-east-1"},
-        "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": offerings,
-        "aws:eks/getClusters:getClusters": lambda _: {"names": list(clusters), "id": "us-east-1"},
-        "aws:eks/getCluster:getCluster": lambda args: clusters[args["name"]],
-        "aws:ec2/getSubnet:getSubnet": lambda args: {"id": args["id"], "availabilityZone": f"us-east-1{args['id'][-1]}"},
-        "aws:ssm/getParameter:getParameter": lambda args: {"name": args["name"], "value": "1.36.1-20260714"},
-    }
-
-
-def existing(name: str, tags: Mapping[str, str] | None = None, status: str = "ACTIVE") -> dict[str, Any]:
-    return {
-        "name": name,
-        "arn": f"arn:aws:eks:us-east-1:123456789012:cluster/{name}",
-        "createdAt": "2026-11-01T00:00:00Z",
-        "endpoint": "https://api.example.com",
-        "certificateAuthorities": [{"data": "Q0E="}],
-        "status": status,
-        "tags": dict(tags or {}),
-        "version": "1.35",
-        "vpcConfig": {"subnetIds": ["subnet-a", "subnet-b"], "vpcId": "vpc-1"},
-    }
-
-
-# What AWS alone knows, as the provider would answer after a create.
-OUTPUTS = {
-    "aws:eks/cluster:Cluster": {
-        "endpoint": "https://api.example.com",
-        "certificateAuthority": {"data": "Q0E="},
-        "arn": "arn:aws:eks:us-east-1:123456789012:cluster/x",
-        "createdAt": "2026-11-25T00:00:00Z",
-    },
-    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
-    "kubernetes:core/v1:ConfigMap": {"data": {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}},
-    "kubernetes:core/v1:Secret": {"data": {"ca.crt": base64.b64encode(b"an authority").decode()}},
-}
+from bench.pretended.account import OUTPUTS, ZONES, account, existing
+from bench.pretended.engine import Engine
 
 
 @pytest.fixture
 def engine_of() -> Callable[..., Any]:
     """An engine whose invokes answer like an account."""
-    from engine import Engine
-
     return lambda **kwargs: Engine(calls=account(**kwargs), outputs=OUTPUTS)
 
 
@@ -598,8 +545,6 @@ def test_the_registry_keeps_its_data_in_postgresql(up: Callable[..., Any]) -> No
 def test_a_preview_before_the_first_up_declares_everything_though_it_knows_no_endpoint(
     run_program: Callable[..., Any],
 ) -> None:
-    from engine import Engine
-
     unknown = Engine(calls=account())
     previewed = run_program(stack="dev", preview=True, engine=unknown)
     done = run_program(stack="dev", engine=Engine(calls=account(), outputs=OUTPUTS))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from mistral_on_l4.jobs import check_service
 from mistral_on_l4.jobs.check_service import Check, NotServing, pod_problem, rollout_problem, run
@@ -56,6 +58,30 @@ class FakeCluster:
 
     def pods(self, namespace: str, service: str) -> list[dict[str, Any]]:
         return self._pods
+
+
+def test_what_the_api_server_does_not_have_is_none_and_what_it_refuses_is_said() -> None:
+    answers = {"deployments/gone": (404, {}), "deployments/fp8": (200, deployment()), "pods": (403, {"message": "no right"})}
+
+    def call(method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+        assert (method, body) == ("GET", None)
+        return next(answer for ending, answer in answers.items() if path.partition("?")[0].endswith(ending))
+
+    cluster = check_service.Cluster(call)
+    assert cluster.deployment("private-ai", "gone") is None
+    assert cluster.deployment("private-ai", "fp8") == deployment()
+    with pytest.raises(requests.HTTPError, match="answers 403: no right"):
+        cluster.pods("private-ai", "fp8")
+    with pytest.raises(NotServing, match="answers 403: no right"):
+        run(CHECK, check_service.Cluster(lambda *_: (403, {"message": "no right"})), 0.01)
+
+
+def test_outside_a_pod_it_says_where_it_belongs(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(check_service, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.setattr(check_service.Check, "from_environment", lambda _: CHECK)
+    assert check_service.main() == 1
+    assert "runs in a pod" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
