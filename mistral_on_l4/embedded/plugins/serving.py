@@ -12,6 +12,8 @@ from typing import Any
 
 # As the engine's own limit: a deployment with big scripts in ConfigMaps exceeds gRPC's 4 MiB.
 _MESSAGE_BYTES = 400 << 20
+# How often a plugin looks whether the CLI that started it is still there.
+_PARENT_SECONDS = 1.0
 OPTIONS = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
 
 
@@ -22,12 +24,13 @@ def engine_address(arguments: list[str]) -> str:
 
 
 def serve(register: Callable[[Any], None], end: Callable[[], None], threads: int) -> None:
-    """Serves what `register` adds to a gRPC server; calls `end` when interrupted, and ends the process.
+    """Serves what `register` adds to a gRPC server; calls `end` when interrupted or left alone, and ends the process.
 
     threads: calls answered at once. A wait for an object occupies one, and threads are only made when needed.
     """
     import grpc
 
+    parent = os.getppid()
     make: Any = grpc.server
     server: Any = make(ThreadPoolExecutor(max_workers=threads), options=OPTIONS)
     register(server)
@@ -37,7 +40,10 @@ def serve(register: Callable[[Any], None], end: Callable[[], None], threads: int
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     print(port, flush=True)
-    done.wait()
+    # A killed CLI interrupts nobody. The kernel's own signal for that (PR_SET_PDEATHSIG) goes by the thread that forked, and those
+    # of a Go program come and go.
+    while not done.wait(_PARENT_SECONDS) and os.getppid() == parent:
+        continue
     end()
     sys.stdout.flush()
     # Joining gRPC's threads takes longer than the operation has left to live, and nothing is left to save.

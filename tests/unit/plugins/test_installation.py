@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mistral_on_l4.embedded import plugins
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+from mistral_on_l4.embedded.processes import start_time
 
 KUBERNETES = "resource-kubernetes-v4.34.2/pulumi-resource-kubernetes"
 
@@ -68,6 +70,29 @@ def test_a_plugin_starts_from_its_launcher_and_says_its_port(home: LocalHome, to
     assert int(process.stdout.readline()) > 0
     process.send_signal(2)
     assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("launcher", [KUBERNETES, "language-python-v3.259.0/pulumi-language-python"])
+def test_a_plugin_ends_when_the_pulumi_that_started_it_is_killed(home: LocalHome, tools: dict[str, str], launcher: str) -> None:
+    plugins.install(home, tools)
+    # As pulumi does: starts the plugin, reads its port, and is killed before it interrupts anybody.
+    starter = (
+        "import subprocess, sys, time; plugin = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE); "
+        "plugin.stdout.readline(); print(plugin.pid, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", starter, str(home.pulumi_home / "plugins" / launcher), "127.0.0.1:1"]
+    pulumi = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert pulumi.stdout is not None
+        pid = int(pulumi.stdout.readline())
+        assert start_time(pid) is not None
+    finally:
+        pulumi.kill()
+        pulumi.wait()
+    deadline = time.monotonic() + 30
+    while start_time(pid) is not None:
+        assert time.monotonic() < deadline, f"plugin {pid} goes on without pulumi"
+        time.sleep(0.05)
 
 
 def test_installing_again_changes_nothing(home: LocalHome, tools: dict[str, str]) -> None:
