@@ -5,6 +5,7 @@ Reads only. Every kind is looked for by itself, so that one refusal does not hid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,18 +33,20 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was looked for."""
+    """What is looked for. adopted: the cluster is its owner's, so what bears its name or its tags is not the stack's."""
 
     stack: str
     cluster: str
     region: str
     catalogue: Catalogue
     client: Callable[[str], Any]
+    adopted: bool = False
 
     def run(self) -> tuple[list[Leftover], list[str]]:
         """(leftovers, what could not be looked at), dearest first."""
         looks: list[Callable[[], Iterator[Leftover]]] = [
             self._clusters,
+            self._node_groups,
             self._instances,
             self._volumes,
             self._nat_gateways,
@@ -70,9 +73,18 @@ class Sweep:
     # -- what bills ----------------------------------------------------------------------------------------------------
 
     def _clusters(self) -> Iterator[Leftover]:
-        for page in self.client("eks").get_paginator("list_clusters").paginate():
-            if self.cluster in page["clusters"]:
-                yield Leftover("cluster", self.cluster, "EKS control plane", self._day("eks_usd_per_hour"))
+        if self._cluster_exists() and not self.adopted:
+            yield Leftover("cluster", self.cluster, "EKS control plane", self._day("eks_usd_per_hour"))
+
+    def _node_groups(self) -> Iterator[Leftover]:
+        """They cost nothing themselves, and start instances again; without them gone, a cluster cannot be deleted."""
+        if not self._cluster_exists():
+            return
+        for page in self._pages("eks", "list_nodegroups", clusterName=self.cluster):
+            for name in page["nodegroups"]:
+                group = self.client("eks").describe_nodegroup(clusterName=self.cluster, nodegroupName=name)["nodegroup"]
+                if not self.adopted or (group.get("tags") or {}).get(STACK_TAG) == self.stack:
+                    yield Leftover("node group", name, f"{group['status']}, in cluster {self.cluster}", 0.0)
 
     def _instances(self) -> Iterator[Leftover]:
         for page in self._pages("ec2", "describe_instances"):
@@ -129,6 +141,8 @@ class Sweep:
                     yield Leftover("load balancer", name, "classic", 24 * _LOAD_BALANCER_USD_PER_HOUR)
 
     def _log_groups(self) -> Iterator[Leftover]:
+        if self.adopted:
+            return
         for page in self._pages("logs", "describe_log_groups", logGroupNamePrefix=f"/aws/eks/{self.cluster}/"):
             for group in page["logGroups"]:
                 gigabytes = group.get("storedBytes", 0) / 1e9
@@ -146,7 +160,7 @@ class Sweep:
             for interface in page["NetworkInterfaces"]:
                 tags = _tags({"Tags": interface.get("TagSet", [])})
                 said = interface.get("Description", "")
-                if self._ours(tags) or said == f"Amazon EKS {self.cluster}":
+                if self._ours(tags) or self._named(said, f"Amazon EKS {re.escape(self.cluster)}"):
                     yield Leftover("network interface", interface["NetworkInterfaceId"], f"{interface['Status']}, {said}", 0.0)
 
     def _launch_templates(self) -> Iterator[Leftover]:
@@ -158,7 +172,8 @@ class Sweep:
     def _security_groups(self) -> Iterator[Leftover]:
         for page in self._pages("ec2", "describe_security_groups"):
             for group in page["SecurityGroups"]:
-                if self._ours(_tags(group)) or group["GroupName"].startswith(f"eks-cluster-sg-{self.cluster}-"):
+                # EKS appends a number; the cluster of stack dev-2 has its own.
+                if self._ours(_tags(group)) or self._named(group["GroupName"], rf"eks-cluster-sg-{re.escape(self.cluster)}-\d+"):
                     yield Leftover("security group", group["GroupId"], group["GroupName"], 0.0)
 
     def _networks(self) -> Iterator[Leftover]:
@@ -181,11 +196,19 @@ class Sweep:
     def _pages(self, service: str, operation: str, **arguments: Any) -> Iterator[Any]:
         yield from self.client(service).get_paginator(operation).paginate(**arguments)
 
+    def _cluster_exists(self) -> bool:
+        return any(self.cluster in page["clusters"] for page in self._pages("eks", "list_clusters"))
+
+    def _named(self, text: str, pattern: str) -> bool:
+        """By a name that EKS makes up from its cluster's."""
+        return not self.adopted and re.fullmatch(pattern, text) is not None
+
     def _ours(self, tags: Mapping[str, str]) -> bool:
-        """By our own tag, or by one that EKS, its drivers and controllers write with the cluster's name."""
+        """By our own tag, or, in a cluster of our own, by one that EKS, its drivers and controllers write with its name."""
+        if self.adopted or STACK_TAG in tags:
+            return tags.get(STACK_TAG) == self.stack
         return (
-            tags.get(STACK_TAG) == self.stack
-            or any(
+            any(
                 tags.get(key) == self.cluster
                 for key in (
                     "eks:cluster-name",
@@ -195,7 +218,8 @@ class Sweep:
                     "elbv2.k8s.aws/cluster",
                 )
             )
-            or f"kubernetes.io/cluster/{self.cluster}" in tags
+            # `shared` is what lies in a network that was there before.
+            or tags.get(f"kubernetes.io/cluster/{self.cluster}") == "owned"
         )
 
     def _day(self, price: str) -> float | None:

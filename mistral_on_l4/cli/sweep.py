@@ -34,7 +34,8 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
             who = clients("sts").get_caller_identity()["Account"]
     except AwsTrouble as error:
         raise Failure(str(error)) from None
-    found, unseen = Sweep(stack, cluster_name(settings, stack), settings.region, load_catalogue(), clients).run()
+    name, adopted = cluster_name(settings, stack), settings.cluster.existing
+    found, unseen = Sweep(stack, name, settings.region, load_catalogue(), clients, adopted).run()
     if as_json:
         print(json.dumps({"account": who, "leftovers": [asdict(item) for item in found], "unseen": unseen}, indent=2))
     elif found:
@@ -48,6 +49,9 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
         )
     if unseen:
         raise Failure(f"nothing was found, but {len(unseen)} kinds of resources could not be looked at")
+    if adopted:
+        # Its drivers and EKS tag with the cluster's name alone, which the owner's own things bear as well.
+        typer.echo(f"what bears only the name of {name} was left out: the cluster is not this stack's", err=True)
     if not as_json:
         print(f"nothing of stack {stack} is left in account {who}, {settings.region}")
 

@@ -40,8 +40,8 @@ class Account:
         session = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", region_name="us-east-1")
         self.client = cache(lambda service: session.client(service, endpoint_url=server))
 
-    def sweep(self) -> tuple[list[tuple[str, str]], list[str]]:
-        found, unseen = Sweep("dev", CLUSTER, "us-east-1", load_catalogue(), self.client).run()
+    def sweep(self, adopted: bool = False) -> tuple[list[tuple[str, str]], list[str]]:
+        found, unseen = Sweep("dev", CLUSTER, "us-east-1", load_catalogue(), self.client, adopted).run()
         return [(item.kind, item.id) for item in found], unseen
 
     def prices(self) -> dict[str, float | None]:
@@ -132,6 +132,48 @@ def test_every_kind_of_leftover_is_found_once_and_the_dearest_comes_first(accoun
     # 200 GiB, and 375 MiB/s above the baseline.
     assert prices["volume"] == pytest.approx((200 * 0.08 + 375 * 0.04) * 24 / 730)
     assert prices["network"] == 0
+
+
+def node_group(account: Account, name: str, subnet: str, stack: str) -> None:
+    account.client("eks").create_nodegroup(
+        clusterName=CLUSTER,
+        nodegroupName=name,
+        subnets=[subnet],
+        nodeRole="arn:aws:iam::123456789012:role/x",
+        tags={"mistral-on-l4:stack": stack},
+    )
+
+
+def test_in_an_adopted_cluster_only_what_bears_our_own_tag_is_ours(account: Account) -> None:
+    ec2, eks = account.client("ec2"), account.client("eks")
+    _, subnet = network(account, [])
+    eks.create_cluster(name=CLUSTER, roleArn="arn:aws:iam::123456789012:role/x", resourcesVpcConfig={"subnetIds": [subnet]})
+    node_group(account, "of-the-owner", subnet, "other")
+    node_group(account, "of-ours", subnet, "dev")
+    named = [{"Key": key, "Value": CLUSTER} for key in ("eks:cluster-name", "ebs.csi.aws.com/cluster-name")]
+    ec2.create_volume(AvailabilityZone="us-east-1a", Size=5, TagSpecifications=[{"ResourceType": "volume", "Tags": named}])
+    ours = [*named, *OURS]
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=5, TagSpecifications=[{"ResourceType": "volume", "Tags": ours}])
+    ec2.create_network_interface(SubnetId=subnet, Description=f"Amazon EKS {CLUSTER}")
+    account.client("logs").create_log_group(logGroupName=f"/aws/eks/{CLUSTER}/cluster")
+    assert account.sweep(adopted=True) == ([("volume", volume["VolumeId"]), ("node group", "of-ours")], [])
+
+
+def test_a_cluster_of_ours_is_named_with_the_node_groups_that_keep_it_from_going(account: Account) -> None:
+    _, subnet = network(account, [])
+    account.client("eks").create_cluster(
+        name=CLUSTER, roleArn="arn:aws:iam::123456789012:role/x", resourcesVpcConfig={"subnetIds": [subnet]}
+    )
+    node_group(account, "unknown-to-the-state", subnet, "dev")
+    found, unseen = account.sweep()
+    assert unseen == []
+    assert {("cluster", CLUSTER), ("node group", "unknown-to-the-state")} <= set(found)
+
+
+def test_a_stack_whose_name_goes_on_with_ours_and_a_network_lent_to_us_are_not_ours(account: Account) -> None:
+    vpc, _ = network(account, [{"Key": f"kubernetes.io/cluster/{CLUSTER}", "Value": "shared"}])
+    account.client("ec2").create_security_group(GroupName=f"eks-cluster-sg-{CLUSTER}-2-123", Description="of EKS", VpcId=vpc)
+    assert account.sweep() == ([], [])
 
 
 def test_what_is_gone_or_going_is_no_leftover(account: Account) -> None:
