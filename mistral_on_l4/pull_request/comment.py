@@ -16,6 +16,8 @@ from mistral_on_l4.pull_request.redaction import redacted
 # GitHub refuses a comment of more than 65,536 characters; bytes are counted here, so that no reading of "character" matters.
 LIMIT_BYTES = 65_536
 _ROOM_BYTES = 60_000
+# preview.yml hands it on as --allow-data-loss; who may label is who may write, so no fork allows it to itself.
+DATA_LOSS_LABEL = "allow-data-loss"
 _LISTED = (25, 10, 4, 1, 0)
 _LONGEST_ERROR = 4_000
 
@@ -38,8 +40,10 @@ _AREAS = {
 }
 _OTHER = "Other"
 _OPS = ("create", "import", "update", "replace", "delete")
-# What holds data that no commit brings back.
-_KEEPS_DATA = re.compile(r":(StatefulSet|PersistentVolumeClaim|PersistentVolume|BucketV2|Bucket|Volume|FileSystem)$|^aws:rds/")
+# What holds data that no commit brings back. A cluster takes the volumes of all that runs in it along.
+_KEEPS_DATA = re.compile(
+    r":(StatefulSet|PersistentVolumeClaim|PersistentVolume|BucketV2|Bucket|Volume|FileSystem)$|^aws:rds/|^aws:eks/cluster:"
+)
 _KEEPS_DATA_NAMESPACE = re.compile(r":Namespace$")
 
 
@@ -112,7 +116,8 @@ def _sections(
     yield _fit_table(before, after, listed)
     yield from _costs(before, after)
     if losses:
-        yield "**Data at risk**: " + ", ".join(f"{change.op} {_label(change)}" for change in losses[:10]) + _more(len(losses) - 10)
+        what = ", ".join(f"{change.op} {_label(change)}" for change in losses[:10]) + _more(len(losses) - 10)
+        yield f"**Data at risk**: {what}. If that is meant, a maintainer's label `{DATA_LOSS_LABEL}` on the pull request allows it."
     yield from _resources(preview, listed)
     yield from _policies(preview, listed)
 
@@ -121,6 +126,8 @@ def _headline(preview: Preview, before: Plan, after: Plan) -> str:
     parts = []
     if preview.failed and not preview.changes:
         parts.append("no preview of resources")
+    elif preview.incomparable:
+        parts.append("no comparison of resources")
     elif preview.changes:
         parts.append(f"{_counted(len(preview.changes), 'resource')} {'change' if len(preview.changes) != 1 else 'changes'}")
     else:
@@ -255,6 +262,13 @@ def _costs(before: Plan, after: Plan) -> Iterator[str]:
 
 
 def _resources(preview: Preview, listed: int) -> Iterator[str]:
+    if preview.incomparable:
+        if not preview.failed:
+            yield (
+                "**Resources**: the base's own preview failed, so what changes, and whether data would be lost, is not known. "
+                f"The head declares {_counted(len(preview.declared), 'resource')}."
+            )
+        return
     if not preview.changes:
         if not preview.failed:
             yield f"**Resources**: nothing changes ({_counted(preview.unchanged, 'resource')} as they are)."

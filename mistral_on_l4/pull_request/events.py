@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.pull_request.redaction import redacted
+from mistral_on_l4.pull_request.replacements import needs_a_new_object
 
 # The engine's operations (sdk/go/common/apitype/core.go, OpType) by what a person calls them; the rest changes nothing.
 _OPERATIONS = {
@@ -46,7 +47,8 @@ class EventsError(Exception):
 class Change:
     """A resource that a preview would touch. op: create, import, update, delete, replace, or the engine's own unknown word.
 
-    before, after: its inputs, {} where it is not; paths: what the engine calls changed, for inputs that it hides.
+    before, after: its inputs, {} where it is not; paths: what the engine calls changed, for inputs that it hides; provider: its
+    provider's URN.
     """
 
     op: str
@@ -55,6 +57,7 @@ class Change:
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    provider: str = ""
 
     @property
     def name(self) -> str:
@@ -85,7 +88,11 @@ class PolicyFinding:
 
 @dataclass(frozen=True)
 class Preview:
-    """complete: whether the engine came to its end; failed: whether it ended badly; errors: its error texts, redacted."""
+    """complete: whether the engine came to its end; failed: whether it ended badly; errors: its error texts, redacted.
+
+    incomparable: there is no telling what changes, since the preview of the base, which it is compared with, did not come to its
+    end.
+    """
 
     changes: tuple[Change, ...] = ()
     findings: tuple[PolicyFinding, ...] = ()
@@ -96,6 +103,8 @@ class Preview:
     seconds: int = 0
     unchanged: int = 0
     declared: Mapping[str, Change] = field(default_factory=dict)
+    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    incomparable: bool = False
 
     @property
     def first(self) -> bool:
@@ -114,7 +123,8 @@ def read_events(path: Path) -> Preview:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise EventsError(f"cannot read the event stream {path}: {error.strerror}") from None
-    events = list(_events(text.splitlines()))
+    # Not splitlines: JSON leaves separators in texts that are no ends of lines, such as U+0085.
+    events = list(_events(text.split("\n")))
     if text.strip() and not events:
         raise EventsError(f"{path} holds no events of the engine: write it with `pulumi preview --event-log {path.name}`")
     return preview_of(events)
@@ -135,6 +145,7 @@ def preview_of(events: Iterable[Mapping[str, Any]]) -> Preview:
     """Builds a Preview from decoded events, in any order of resources."""
     changes: dict[str, Change] = {}
     declared: dict[str, Change] = {}
+    providers: dict[str, Mapping[str, Any]] = {}
     findings: dict[tuple[str, str, str], PolicyFinding] = {}
     errors: dict[str, None] = {}
     warnings: dict[str, None] = {}
@@ -143,6 +154,8 @@ def preview_of(events: Iterable[Mapping[str, Any]]) -> Preview:
     for event in events:
         if step := (event.get("resourcePreEvent") or {}).get("metadata"):
             unchanged += _take(step, changes, declared)
+            if str(step.get("type")).startswith("pulumi:providers:"):
+                providers[str(step.get("urn"))] = (step.get("new") or {}).get("inputs") or {}
         elif policy := event.get("policyEvent"):
             finding = _finding(policy)
             findings[finding.policy, finding.urn, finding.text] = finding
@@ -173,6 +186,7 @@ def preview_of(events: Iterable[Mapping[str, Any]]) -> Preview:
         seconds,
         unchanged,
         declared,
+        providers,
     )
 
 
@@ -183,7 +197,9 @@ def _take(step: Mapping[str, Any], changes: dict[str, Change], declared: dict[st
     # The stack itself and components are only names for what is inside them; `custom` is left out where it is false.
     if token == "pulumi:pulumi:Stack" or not (new or old).get("custom"):
         return 0
-    change = Change(_OPERATIONS.get(op, op), urn, token, old.get("inputs") or {}, new.get("inputs") or {}, tuple(_paths(step)))
+    maker = str((new or old).get("provider") or "").rpartition("::")[0]
+    before, after = old.get("inputs") or {}, new.get("inputs") or {}
+    change = Change(_OPERATIONS.get(op, op), urn, token, before, after, tuple(_paths(step)), maker)
     provider = token.startswith("pulumi:providers:")
     if new and not provider and (op == "same" or op not in _QUIET) and _OPERATIONS.get(op) != "delete" and op != "delete-replaced":
         declared[urn] = change
@@ -243,8 +259,10 @@ def between(before: Preview, after: Preview) -> Preview:
     """`after`, with its changes taken against what `before` declared instead of against a state.
 
     Without credentials there is no state, and every preview creates everything; what base and head declare still differs by
-    exactly what the pull request changes.
+    exactly what the pull request changes. A base that stopped early declared less than it has, and nothing can be said.
     """
+    if before.stopped_early:
+        return replace(after, changes=(), incomparable=True)
     changes = []
     for urn, change in after.declared.items():
         old = before.declared.get(urn)
@@ -253,7 +271,8 @@ def between(before: Preview, after: Preview) -> Preview:
             continue
         was, now = _without_drawn_names(old.after), _without_drawn_names(change.after)
         if was != now:
-            changes.append(replace(change, op="update", before=was, after=now, paths=()))
+            anew = needs_a_new_object(change.token, was, now, after.providers.get(change.provider, {}))
+            changes.append(replace(change, op="replace" if anew else "update", before=was, after=now, paths=()))
     for urn, old in before.declared.items():
         if urn not in after.declared:
             changes.append(replace(old, op="delete", before=old.after, after={}))

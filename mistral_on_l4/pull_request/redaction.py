@@ -32,10 +32,11 @@ _FORMS = (
     re.compile(r"(?<!sha256:)(?<![0-9a-fA-F])[0-9a-fA-F]{32,}(?![0-9a-fA-F])"),
 )
 _NAMES = r"(?:password|passwd|passphrase|secret[_-]?(?:access[_-]?)?key|api[_-]?key|access[_-]?key(?:[_-]?id)?|token|bearer)"
-# `password=...`, `"api_key": "..."`, `--api-key ...`: the value goes, the name stays. In prose a name is followed by a word.
+# `password=...`, `"api_key": "..."`, `--api-key ...`: the value goes, the name stays; a quoted value goes whole.
 # No part of a pattern may begin anywhere inside a long word: error texts are long, and this must stay linear.
 _NAMED = re.compile(
-    rf"""({_NAMES}["']?\s*[:=]\s*|--{_NAMES}\s+|--[a-z]+-{_NAMES}\s+|\bBearer\s+)["']?(?!\[hidden)([^\s"',;)}}\]]{{6,}})""",
+    rf"""(?P<name>{_NAMES}(?:\\?["'])?\s*[:=]\s*|--{_NAMES}\s+|--[a-z]+-{_NAMES}\s+|\bBearer\s+)"""
+    r"""(?:(?P<quote>\\?["'])(?P<quoted>[^"'\\\n]{1,500})|(?!\[hidden)(?P<bare>[^\s"',;)}\]]{4,}))""",
     re.IGNORECASE,
 )
 _LONG = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{28,}(?![A-Za-z0-9+/=_-])")
@@ -67,9 +68,11 @@ def redacted(text: str) -> str:
 
 
 def _hide_named(found: re.Match[str]) -> str:
-    # In prose ("the token must ...") the next word is a word.
-    value = found[2]
-    return found[0] if re.fullmatch(r"[a-z]+|[A-Z]?[a-z]+[.,:]?|\[hidden\]", value) else f"{found[1]}{HIDDEN}"
+    # In prose ("token: must ...") the next word is a word; nobody writes prose as "token=must" or in quotes.
+    prose = re.fullmatch(r".*:\s+|Bearer\s+", found["name"], re.IGNORECASE | re.DOTALL)
+    if found["bare"] and prose and re.fullmatch(r"[A-Z]?[a-z]+[.,:]?", found["bare"]):
+        return found[0]
+    return f"{found['name']}{found['quote'] or ''}{HIDDEN}"
 
 
 def _random(word: str) -> bool:

@@ -1,4 +1,6 @@
-"""Which stacks a change concerns: `git diff --name-only BASE...HEAD | python -m mistral_on_l4.pull_request.stacks` prints JSON.
+"""Which stacks a change concerns, and how each is previewed. Lines for $GITHUB_OUTPUT:
+
+git diff --name-only --no-renames -z BASE HEAD | python -m mistral_on_l4.pull_request.stacks [--credentials]
 
 Standard library only, so that CI asks before it installs anything.
 """
@@ -6,6 +8,7 @@ Standard library only, so that CI asks before it installs anything.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,11 +18,12 @@ SHARED = ("__main__.py", "Pulumi.yaml", "requirements.txt", "pyproject.toml")
 SHARED_FOLDERS = ("components/", "mistral_on_l4/", "policies/")
 # Inside these, what no stack runs.
 ASIDE = ("mistral_on_l4/pull_request/", "mistral_on_l4/embedded/README.md")
+_LOCAL = re.compile(r"^\s*mistral-on-l4:platform:\s*[\"']?local\b", re.MULTILINE)
 
 
 def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:
     """Stacks of which an input is among the changed paths; all of them if something that they share is."""
-    changed = {path.strip() for path in paths if path.strip()}
+    changed = {path for path in paths if path}
     shared = any(
         path in SHARED or (path.startswith(SHARED_FOLDERS) and not path.startswith(ASIDE) and not path.endswith(".md"))
         for path in changed
@@ -27,9 +31,24 @@ def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:
     return sorted(stack for stack in stacks if shared or f"Pulumi.{stack}.yaml" in changed)
 
 
+def by_preview(stacks: Iterable[str], folder: Path, credentials: bool) -> dict[str, list[str]]:
+    """`real` against an account and a state, for which credentials are needed; `simulated` on the stand-in providers.
+
+    A stack of platform `local` lives on somebody's machine: CI has no state of it, whatever credentials it has.
+    """
+    how: dict[str, list[str]] = {"simulated": [], "real": []}
+    for stack in stacks:
+        local = bool(_LOCAL.search((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8", errors="replace")))
+        how["real" if credentials and not local else "simulated"].append(stack)
+    return how
+
+
 def main() -> None:
-    stacks = {path.name.split(".")[1] for path in Path.cwd().glob("Pulumi.*.yaml")}
-    print(json.dumps(concerned(sys.stdin, stacks)))
+    folder = Path.cwd()
+    stacks = {path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml")}
+    found = concerned(sys.stdin.read().split("\0"), stacks)
+    for name, value in by_preview(found, folder, "--credentials" in sys.argv[1:]).items():
+        print(f"{name}={json.dumps(value)}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,25 @@ def test_secrets_that_pulumi_does_not_know_are_not_printed_either(step: Step, su
 @pytest.mark.parametrize(
     "text",
     [
+        "password=correcthorse",
+        '"password": "correct horse battery"',
+        '{"token":"correcthorse"}',
+        r"{\"token\":\"correcthorse\"}",
+        "--api-key correcthorse",
+        "secret_access_key = 'correct horse'",
+    ],
+)
+def test_a_password_of_ordinary_words_is_hidden_with_all_of_its_words(text: str) -> None:
+    assert "horse" not in redacted(text)
+    assert "[hidden]" in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "the token must be given as a Pulumi secret",
+        "token: required for gated models",
+        "environment HF_TOKEN is a value whose name says that it is secret",
         "--max-num-batched-tokens 2048",
         "~58 ms/token, $0.98/h",
         "quay.io/minio/minio@sha256:14cea493d9a34af32f524e538b8346cf79f3321eff8e708c1e2960462bd8936e",
@@ -247,6 +265,53 @@ def test_without_a_state_base_and_head_are_compared_by_what_they_declare(step: S
     assert found.unchanged == 1
 
 
+def declared(step: Step, token: str, inputs: Mapping[str, Any], provider: Mapping[str, Any] | None = None) -> Any:
+    """What a preview declares that has one resource, and the provider that makes it."""
+    made = step("create", "pulumi:providers:kubernetes", "cluster", new=provider or {})
+    thing = step("create", token, new=inputs)
+    urn = made["resourcePreEvent"]["metadata"]["urn"]
+    thing["resourcePreEvent"]["metadata"]["new"]["provider"] = f"{urn}::04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+    return preview_of([made, thing, {"sequence": 9, "summaryEvent": {"result": "succeeded"}}])
+
+
+def test_without_a_state_what_cannot_change_in_place_is_called_replaced_and_its_data_at_risk(step: Step) -> None:
+    def store(size: str) -> Any:
+        claim = {"spec": {"resources": {"requests": {"storage": size}}}}
+        kind = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "minio"}}
+        return declared(step, "kubernetes:apps/v1:StatefulSet", {**kind, "spec": {"volumeClaimTemplates": [claim]}})
+
+    found = render("dev", between(store("200Gi"), store("300Gi")), Plan(), Plan())
+    assert "replace StatefulSet `minio`: `requests.storage 200Gi → 300Gi`" in found.text
+    assert found.blocked == ("data would be lost: StatefulSet `minio`",)
+
+
+def test_a_cluster_that_is_made_anew_takes_all_its_volumes_along(step: Step) -> None:
+    old, new = (declared(step, "aws:eks/cluster:Cluster", {"name": name, "version": "1.36"}) for name in ("a", "b"))
+    assert "data would be lost" in render("dev", between(old, new), Plan(), Plan()).blocked[0]
+    newer = declared(step, "aws:eks/cluster:Cluster", {"name": "a", "version": "1.37"})
+    assert [change.op for change in between(old, newer).changes] == ["update"]
+
+
+@pytest.mark.parametrize(("mutable", "op"), [("true", "update"), ("false", "replace")])
+def test_whether_a_config_map_changes_in_place_is_its_providers_setting(step: Step, mutable: str, op: str) -> None:
+    kind = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    old, new = (
+        declared(step, "kubernetes:core/v1:ConfigMap", {**kind, "data": {"a": text}}, {"enableConfigMapMutable": mutable})
+        for text in "12"
+    )
+    assert [change.op for change in between(old, new).changes] == [op]
+
+
+def test_a_base_whose_own_preview_failed_is_not_taken_for_a_stack_that_does_not_exist(step: Step, summary: dict[str, Any]) -> None:
+    base = preview_of([error_event("a service does not fit"), summary])
+    head = preview_of([step("create", name=str(index), new={}) for index in range(20)] + [summary])
+    found = render("dev", between(base, head), Plan(), Plan())
+    assert "the base's own preview failed" in found.text
+    assert "20 resources" in found.text
+    assert "does not exist yet" not in found.text
+    assert found.blocked == ()
+
+
 def test_what_an_aborted_preview_did_not_reach_is_not_called_deleted(step: Step, summary: dict[str, Any]) -> None:
     base = preview_of([step("create", name="later", new={}), summary])
     head = preview_of([step("create", name="first", new={}), error_event("no more"), summary])
@@ -281,6 +346,12 @@ def test_lines_of_others_in_the_stream_are_skipped(stream: Callable[..., Path], 
     path = stream(step("create", new={"a": 1}), summary)
     path.write_text("Previewing update (dev):\n" + path.read_text() + '{"sequence": 12, "resourcePre')
     assert len(read_events(path).changes) == 1
+
+
+def test_a_finding_whose_text_holds_a_line_separator_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(policy_event(text="next\x85line. Fix: none"), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [finding.mandatory for finding in read_events(path).findings] == [True]
 
 
 def test_a_file_that_is_no_stream_is_refused_in_one_line(tmp_path: Path) -> None:
