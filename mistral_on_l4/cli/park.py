@@ -12,7 +12,9 @@ from mistral_on_l4.account import cluster_name
 from mistral_on_l4.aws_session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.leftovers_aws import STACK_TAG
 from mistral_on_l4.manifests.metadata import POOL_LABEL
+from mistral_on_l4.nodegroup_problems import explain
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.settings import PlatformName, Settings
 
@@ -39,7 +41,7 @@ def resize(stack: str, parked: bool) -> None:
         with in_words():
             eks = Clients(settings.region)("eks")
             name = cluster_name(settings, stack)
-            for group, size in resize_pools(eks, name, wanted_sizes(settings, parked)).items():
+            for group, size in resize_pools(eks, name, stack, wanted_sizes(settings, parked)).items():
                 console.print(f"{group}: {size} node{'' if size == 1 else 's'}", highlight=False)
     except AwsTrouble as error:
         raise Failure(str(error)) from None
@@ -51,20 +53,28 @@ def wanted_sizes(settings: Settings, parked: bool) -> dict[str, int]:
     return {pool.name: 0 if parked else pool.count for pool in settings.pools.groups}
 
 
-def resize_pools(eks: Any, cluster: str, wanted: Mapping[str, int], deadline: float = _DEADLINE_SECONDS) -> dict[str, int]:
+def resize_pools(
+    eks: Any, cluster: str, stack: str, wanted: Mapping[str, int], deadline: float = _DEADLINE_SECONDS
+) -> dict[str, int]:
     """Sets the size of every pool's node group and waits until EKS has taken it; answers group -> size.
 
-    A group is known by its pool's label. Raises botocore's ClientError, or Failure if a pool has no group or is busy too long.
+    A group is known by its stack's tag and its pool's label. A pool that is to be empty and has no group is empty. Raises
+    botocore's ClientError, or Failure if a pool has no group, one that cannot be resized, or one that is busy too long.
     """
     groups: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for page in eks.get_paginator("list_nodegroups").paginate(clusterName=cluster):
         for name in page["nodegroups"]:
             found = eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
             pool = (found.get("labels") or {}).get(POOL_LABEL)
-            if pool is not None and pool in wanted and found["status"] != "DELETING":
-                groups[pool] = name
-    if missing := sorted(set(wanted) - set(groups)):
-        raise Failure(f"cluster {cluster} has no node group for pool {', '.join(missing)}: `pulumi up` makes it")
+            # In an adopted cluster another stack may have pools of the same names.
+            ours = (found.get("tags") or {}).get(STACK_TAG) == stack
+            if not ours or pool not in wanted or found["status"] == "DELETING":
+                continue
+            (failed if found["status"] == "CREATE_FAILED" else groups)[pool] = name
+    absent = set(wanted) - set(groups) - set(failed)
+    if missing := sorted(pool for pool in absent if wanted[pool] or absent == set(wanted)):
+        raise Failure(f"cluster {cluster} has no node group of stack {stack} for pool {', '.join(missing)}: `pulumi up` makes it")
     for pool, name in groups.items():
         size = wanted[pool]
         # The program declares a smallest size of zero, so that a parked pool is no drift of it.
@@ -72,11 +82,23 @@ def resize_pools(eks: Any, cluster: str, wanted: Mapping[str, int], deadline: fl
         eks.update_nodegroup_config(clusterName=cluster, nodegroupName=name, scalingConfig=scaling)
     until = time.monotonic() + deadline
     for name in groups.values():
-        while (status := eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]["status"]) != "ACTIVE":
+        while (group := eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"])["status"] != "ACTIVE":
             if time.monotonic() > until:
-                raise Failure(f"node group {name} is still {status} after {deadline:.0f} s: the console says why")
+                raise Failure(f"node group {name} is still {group['status']} after {deadline:.0f} s: {_reason(group)}")
             time.sleep(2)
+    if failed:
+        raise Failure(
+            f"node group {', '.join(failed.values())} was never made whole and EKS resizes no such group, while its instances may bill: "
+            "`pulumi up` replaces it, `pulumi destroy` removes it (the other pools are done)"
+        )
     return {groups[pool]: wanted[pool] for pool in groups}
+
+
+def _reason(group: Mapping[str, Any]) -> str:
+    """Why a group does not settle, by EKS's own issues where it names any."""
+    issues = (group.get("health") or {}).get("issues") or []
+    text = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
+    return explain(text) or text or "the console says why"
 
 
 def costs(settings: Settings, stack: str, parked: bool) -> str:

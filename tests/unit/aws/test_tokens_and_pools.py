@@ -119,8 +119,11 @@ def eks() -> Any:
         yield client
 
 
-def group(name: str, pool: str | None, status: str = "ACTIVE") -> dict[str, Any]:
-    return {"nodegroup": {"nodegroupName": name, "status": status, "labels": {"mistral-on-l4/pool": pool} if pool else {}}}
+def group(name: str, pool: str | None, status: str = "ACTIVE", stack: str = "dev", **more: Any) -> dict[str, Any]:
+    labels = {"mistral-on-l4/pool": pool} if pool else {}
+    return {
+        "nodegroup": {"nodegroupName": name, "status": status, "labels": labels, "tags": {"mistral-on-l4:stack": stack}, **more}
+    }
 
 
 def test_parking_sets_every_gpu_pool_to_zero_and_no_other_group(eks: Any) -> None:
@@ -133,7 +136,7 @@ def test_parking_sets_every_gpu_pool_to_zero_and_no_other_group(eks: Any) -> Non
         eks.stub.add_response("update_nodegroup_config", {"update": {}}, asked)
     for name in ("l4-1gpu-1", "l4-4gpu-1"):
         eks.stub.add_response("describe_nodegroup", group(name, None), {"clusterName": "c", "nodegroupName": name})
-    assert resize_pools(eks, "c", wanted_sizes(SETTINGS, parked=True)) == {"l4-1gpu-1": 0, "l4-4gpu-1": 0}
+    assert resize_pools(eks, "c", "dev", wanted_sizes(SETTINGS, parked=True)) == {"l4-1gpu-1": 0, "l4-4gpu-1": 0}
     eks.stub.assert_no_pending_responses()
 
 
@@ -146,8 +149,38 @@ def test_unparking_goes_back_to_the_sizes_of_the_settings() -> None:
 def test_a_pool_without_a_group_is_named_before_anything_is_resized(eks: Any) -> None:
     eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
     eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
-    with pytest.raises(Failure, match="no node group for pool l4-4gpu: `pulumi up` makes it"):
-        resize_pools(eks, "c", wanted_sizes(SETTINGS, parked=True))
+    with pytest.raises(Failure, match="no node group of stack dev for pool l4-4gpu: `pulumi up` makes it"):
+        resize_pools(eks, "c", "dev", wanted_sizes(SETTINGS, parked=False))
+
+
+def test_a_pool_that_was_never_made_does_not_keep_the_others_billing(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    eks.stub.add_response("update_nodegroup_config", {"update": {}})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    assert resize_pools(eks, "c", "dev", wanted_sizes(SETTINGS, parked=True)) == {"l4-1gpu-1": 0}
+
+
+def test_pools_of_another_stack_in_the_same_cluster_are_left_alone(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1", "l4-1gpu-2"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-2", "l4-1gpu", stack="other"))
+    scaling = {"minSize": 0, "desiredSize": 0, "maxSize": 1}
+    asked = {"clusterName": "c", "nodegroupName": "l4-1gpu-1", "scalingConfig": scaling}
+    eks.stub.add_response("update_nodegroup_config", {"update": {}}, asked)
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    assert resize_pools(eks, "c", "dev", {"l4-1gpu": 0}) == {"l4-1gpu-1": 0}
+
+
+def test_a_group_that_was_never_made_whole_cannot_be_parked_and_is_named_after_the_others_are(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1", "l4-4gpu-1"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    eks.stub.add_response("describe_nodegroup", group("l4-4gpu-1", "l4-4gpu", "CREATE_FAILED"))
+    eks.stub.add_response("update_nodegroup_config", {"update": {}})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    with pytest.raises(Failure, match=r"node group l4-4gpu-1 was never made whole .*`pulumi destroy` removes it"):
+        resize_pools(eks, "c", "dev", wanted_sizes(SETTINGS, parked=True))
+    eks.stub.assert_no_pending_responses()
 
 
 def test_a_group_that_does_not_settle_is_named_with_its_status(eks: Any) -> None:
@@ -155,8 +188,18 @@ def test_a_group_that_does_not_settle_is_named_with_its_status(eks: Any) -> None
     eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
     eks.stub.add_response("update_nodegroup_config", {"update": {}})
     eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu", "UPDATING"))
-    with pytest.raises(Failure, match="l4-1gpu-1 is still UPDATING"):
-        resize_pools(eks, "c", {"l4-1gpu": 0}, deadline=-1)
+    with pytest.raises(Failure, match="l4-1gpu-1 is still UPDATING after -1 s: the console says why"):
+        resize_pools(eks, "c", "dev", {"l4-1gpu": 0}, deadline=-1)
+
+
+def test_a_group_that_does_not_settle_is_named_with_what_eks_says_of_it(eks: Any) -> None:
+    eks.stub.add_response("list_nodegroups", {"nodegroups": ["l4-1gpu-1"]})
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu"))
+    eks.stub.add_response("update_nodegroup_config", {"update": {}})
+    issue = {"code": "AsgInstanceLaunchFailures", "message": "InsufficientInstanceCapacity - We currently do not have"}
+    eks.stub.add_response("describe_nodegroup", group("l4-1gpu-1", "l4-1gpu", "DEGRADED", health={"issues": [issue]}))
+    with pytest.raises(Failure, match=r"is still DEGRADED .*InsufficientInstanceCapacity: AWS has no such instance left"):
+        resize_pools(eks, "c", "dev", {"l4-1gpu": 1}, deadline=-1)
 
 
 def test_parking_says_what_goes_on_billing() -> None:
