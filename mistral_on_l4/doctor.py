@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
+from mistral_on_l4.account import ZONES_WITHOUT_EKS
 from mistral_on_l4.aws_session import AwsTrouble, in_words
 from mistral_on_l4.leftovers_aws import STACK_TAG
 from mistral_on_l4.nodegroup_problems import explain
@@ -22,7 +23,7 @@ State = Literal["ok", "warn", "fail"]
 # Quotas of running instances, in vCPUs: G and VT on demand, and on spot; and the standard families, for system nodes.
 QUOTAS = {"ON_DEMAND": "L-DB2E81BA", "SPOT": "L-3819A6DF", "STANDARD": "L-1216C47A"}
 _NAMES = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
-_FAMILIES = {"ON_DEMAND": r"(g|vt)[0-9]", "SPOT": r"(g|vt)[0-9]", "STANDARD": r"(?!mac|inf|hpc|dl|trn)[acdhimrtz][a-z]*[0-9]"}
+_FAMILIES = {"ON_DEMAND": r"(gr?|vt)[0-9]", "SPOT": r"(gr?|vt)[0-9]", "STANDARD": r"(?!mac|inf|hpc|dl|trn)[acdhimrtz][a-z]*[0-9]"}
 # Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
 AMI_DRIVER = 580
 HUB = "https://huggingface.co"
@@ -74,20 +75,31 @@ class Doctor:
         return [Finding("account", "ok", f"{who['Account']} as {who['Arn']}, region {self.settings.region}")]
 
     def _offerings(self) -> list[Finding]:
-        """Zones by type; EKS needs two with all of them."""
-        wanted = sorted({pool.instance_type for pool in self.settings.pools.groups})
+        """Zones by type; a new cluster needs two with all of them, an adopted one has its zones."""
+        adopted = self.settings.cluster.existing
+        system = set() if adopted else {self.catalogue.system_nodes.instance}
+        wanted = sorted({pool.instance_type for pool in self.settings.pools.groups} | system)
+        usable = self._zones()
         filters = [{"Name": "instance-type", "Values": wanted}]
         pages = self.client("ec2").get_paginator("describe_instance_type_offerings")
         zones: dict[str, set[str]] = {name: set() for name in wanted}
         for page in pages.paginate(LocationType="availability-zone", Filters=filters):
             for offering in page["InstanceTypeOfferings"]:
-                zones[offering["InstanceType"]].add(offering["Location"])
-        common = sorted(set.intersection(*zones.values())) if zones else []
+                if offering["Location"] in usable:
+                    zones[offering["InstanceType"]].add(offering["Location"])
         says = "; ".join(f"{name} in {', '.join(sorted(found)) or 'no zone'}" for name, found in zones.items())
-        if len(common) >= 2:
+        enough = all(zones.values()) if adopted else len(set.intersection(*zones.values())) >= 2
+        if enough:
             return [Finding("instance types", "ok", says)]
+        needs = "every type is needed in one zone" if adopted else "EKS needs two zones that offer all of them"
         fix = "another region (`pulumi config set aws:region us-east-1`), or other types (mistral-on-l4:pools.groups)"
-        return [Finding("instance types", "fail", f"{says}: EKS needs two zones that offer all of them", fix)]
+        return [Finding("instance types", "fail", f"{says}: {needs}", fix)]
+
+    def _zones(self) -> set[str]:
+        """Names of the region's zones that can hold an EKS cluster."""
+        filters = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
+        found = self.client("ec2").describe_availability_zones(Filters=filters)["AvailabilityZones"]
+        return {zone["ZoneName"] for zone in found if zone["ZoneId"] not in ZONES_WITHOUT_EKS}
 
     def _capacity_types(self) -> list[str]:
         kinds: set[str] = {pool.capacity_type for pool in self.settings.pools.groups if pool.count}
@@ -143,9 +155,16 @@ class Doctor:
         return sum(found["VCpuInfo"]["DefaultVCpus"] * running[found["InstanceType"]] for found in described)
 
     def _version(self) -> list[Finding]:
-        version = self.settings.cluster.version
-        found = self.client("eks").describe_cluster_versions(clusterVersions=[version])["clusterVersions"]
+        eks, version = self.client("eks"), self.settings.cluster.version
         fix = f"{PROJECT}:cluster.version: one of `aws eks describe-cluster-versions --query clusterVersions[].clusterVersion`"
+        if self.settings.cluster.existing:
+            try:
+                version = eks.describe_cluster(name=self.cluster)["cluster"]["version"]
+            except eks.exceptions.ResourceNotFoundException:
+                # The check of the cluster says so.
+                return []
+            fix = f"`aws eks update-cluster-version --name {self.cluster} --kubernetes-version VERSION`, by the cluster's owner"
+        found = eks.describe_cluster_versions(clusterVersions=[version])["clusterVersions"]
         if not found:
             return [Finding("kubernetes version", "fail", f"EKS has no Kubernetes {version}", fix)]
         until = found[0].get("endOfStandardSupportDate")
@@ -174,7 +193,11 @@ class Doctor:
             whose = f"stack {owner!r}" if owner else "somebody else"
             fix = "another name (mistral-on-l4:cluster.name), or adopt it (mistral-on-l4:cluster.existing: true)"
             return [Finding("cluster", "fail", f"{self.cluster} exists and belongs to {whose}", fix)]
-        findings = [Finding("cluster", "ok", f"{self.cluster} is {found['status']}, Kubernetes {found['version']}")]
+        says = f"{self.cluster} is {found['status']}, Kubernetes {found['version']}"
+        if found["status"] in ("FAILED", "DELETING") or (adopted and found["status"] != "ACTIVE"):
+            fix = "wait until it is gone" if found["status"] == "DELETING" else f"`aws eks describe-cluster --name {self.cluster}`"
+            return [Finding("cluster", "fail", says, fix)]
+        findings = [Finding("cluster", "ok", says)]
         for name in eks.list_nodegroups(clusterName=self.cluster)["nodegroups"]:
             group = eks.describe_nodegroup(clusterName=self.cluster, nodegroupName=name)["nodegroup"]
             for issue in (group.get("health") or {}).get("issues") or []:
@@ -215,7 +238,11 @@ class Doctor:
         expires = self.settings.tags.expires
         if expires is None:
             return [Finding("tags", "warn", "nothing says until when this stack may bill", f"{PROJECT}:tags.expires: a date")]
-        if date.fromisoformat(expires) < self.today:
+        try:
+            until = date.fromisoformat(expires)
+        except ValueError as error:
+            return [Finding("tags", "fail", f"expires {expires} is no date: {error}", f"{PROJECT}:tags.expires: a date")]
+        if until < self.today:
             return [Finding("tags", "fail", f"expires {expires} is over", f"{PROJECT}:tags.expires: a later date")]
         return [Finding("tags", "ok", f"owner {self.settings.tags.owner}, expires {expires}")]
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 from components.aws.resources import lookup
+from mistral_on_l4.account import ZONES_WITHOUT_EKS
 
-# Zones where EKS puts no control plane (https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html), by id: names differ
-# from account to account.
-WITHOUT_EKS = ["use1-az3", "usw1-az2", "cac1-az3"]
 # A control plane needs two; a third gives a pool one more place to find a GPU, and costs nothing by itself.
 MOST = 3
 
@@ -20,7 +18,7 @@ def offering_zones(region: str, instance_types: Sequence[str]) -> dict[str, list
     usable = lookup(
         "aws:index/getAvailabilityZones:getAvailabilityZones",
         state="available",
-        exclude_zone_ids=WITHOUT_EKS,
+        exclude_zone_ids=list(ZONES_WITHOUT_EKS),
         filters=[{"name": "zone-type", "values": ["availability-zone"]}],
         region=region,
     )

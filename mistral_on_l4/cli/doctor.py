@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mistral_on_l4.account import cluster_name
@@ -55,5 +56,6 @@ def _table(findings: list[Finding]) -> Any:
     table = Table("", "check", "found", "what to do", box=None, header_style="bold")
     for finding in findings:
         colour = _COLOURS[finding.state]
-        table.add_row(f"[{colour}]{finding.state}[/{colour}]", finding.check, finding.says, finding.fix)
+        # AWS's own words may hold brackets, which are no markup.
+        table.add_row(f"[{colour}]{finding.state}[/{colour}]", *map(escape, (finding.check, finding.says, finding.fix)))
     return table

@@ -88,8 +88,8 @@ def resize_pools(
             time.sleep(2)
     if failed:
         raise Failure(
-            f"node group {', '.join(failed.values())} was never made whole and EKS resizes no such group, while its instances may bill: "
-            "`pulumi up` replaces it, `pulumi destroy` removes it (the other pools are done)"
+            f"node group {', '.join(failed.values())} was never made whole and EKS resizes no such group, while its instances may "
+            "bill: `pulumi up` replaces it, `pulumi destroy` removes it (the other pools are done)"
         )
     return {groups[pool]: wanted[pool] for pool in groups}
 

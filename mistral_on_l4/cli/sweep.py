@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mistral_on_l4.account import cluster_name
@@ -59,5 +60,7 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
 def _table(found: list[Leftover]) -> Any:
     table = Table("what", "id", "about", "$/day", box=None, header_style="bold")
     for item in found:
-        table.add_row(item.kind, item.id, item.about, "?" if item.usd_per_day is None else f"{item.usd_per_day:.2f}")
+        table.add_row(
+            item.kind, *map(escape, (item.id, item.about)), "?" if item.usd_per_day is None else f"{item.usd_per_day:.2f}"
+        )
     return table

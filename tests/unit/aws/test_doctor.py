@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,11 @@ def offerings(*pairs: tuple[str, str]) -> dict[str, Any]:
     }
 
 
+def zones(*names: str | tuple[str, str]) -> dict[str, Any]:
+    pairs = [(name, f"{name}-id") if isinstance(name, str) else name for name in names]
+    return {"AvailabilityZones": [{"ZoneName": name, "ZoneId": zone} for name, zone in pairs]}
+
+
 def quota(value: float) -> dict[str, Any]:
     return {"Quota": {"ServiceCode": "ec2", "QuotaCode": "L-DB2E81BA", "Value": value}}
 
@@ -85,15 +91,17 @@ def test_what_runs_already_counts_and_what_is_ours_does_not_count_twice(account:
                 instance("i-1", "g5.xlarge"),
                 instance("i-2", "g5.xlarge", InstanceLifecycle="spot"),
                 instance("i-4", "m7i.large"),
+                instance("i-5", "gr6.4xlarge"),
                 instance("i-3", "g6.12xlarge", Tags=[{"Key": "mistral-on-l4:stack", "Value": "dev"}]),
             ]
         }
     ]
     account.answer("ec2", "describe_instances", {"Reservations": reservations})
-    types = {"InstanceTypes": [{"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}}]}
-    account.answer("ec2", "describe_instance_types", types, {"InstanceTypes": ["g5.xlarge"]})
+    sizes = {"g5.xlarge": 4, "gr6.4xlarge": 16}
+    types = {"InstanceTypes": [{"InstanceType": name, "VCpuInfo": {"DefaultVCpus": size}} for name, size in sizes.items()]}
+    account.answer("ec2", "describe_instance_types", types, {"InstanceTypes": list(sizes)})
     (finding,) = doctor(account)._quota("ON_DEMAND")
-    assert (finding.state, finding.says) == ("ok", "56 vCPU asked + 4 in use of 64 (L-DB2E81BA)")
+    assert (finding.state, finding.says) == ("fail", "56 vCPU asked + 20 in use of 64 (L-DB2E81BA): these nodes would not start")
 
 
 def test_system_nodes_are_asked_for_in_the_quota_of_the_standard_families(account: Account) -> None:
@@ -130,6 +138,7 @@ def test_spot_pools_are_asked_for_in_the_spot_quota(account: Account) -> None:
 
 def test_a_type_that_only_one_zone_offers_is_named_with_its_zones(account: Account) -> None:
     pairs = [("g6.2xlarge", "us-east-1a"), ("g6.2xlarge", "us-east-1b"), ("g6.12xlarge", "us-east-1b")]
+    account.answer("ec2", "describe_availability_zones", zones("us-east-1a", "us-east-1b"))
     account.answer("ec2", "describe_instance_type_offerings", offerings(*pairs))
     (finding,) = doctor(account)._offerings()
     assert finding.state == "fail"
@@ -137,10 +146,30 @@ def test_a_type_that_only_one_zone_offers_is_named_with_its_zones(account: Accou
     assert "aws:region" in finding.fix
 
 
-def test_two_zones_with_every_type_are_enough(account: Account) -> None:
+def test_two_zones_with_every_type_are_enough_and_system_nodes_have_a_type_too(account: Account) -> None:
     pairs = [(name, zone) for name in ("g6.2xlarge", "g6.12xlarge") for zone in ("us-east-1a", "us-east-1b")]
+    system = [("m7i.xlarge", zone) for zone in ("us-east-1a", "us-east-1b")]
+    for offered, state in ((pairs + system, "ok"), (pairs, "fail")):
+        account.answer("ec2", "describe_availability_zones", zones("us-east-1a", "us-east-1b"))
+        account.answer("ec2", "describe_instance_type_offerings", offerings(*offered))
+        assert doctor(account)._offerings()[0].state == state
+
+
+def test_a_zone_that_takes_no_eks_cluster_is_not_counted(account: Account) -> None:
+    names = ("g6.2xlarge", "g6.12xlarge", "m7i.xlarge")
+    without = [("us-east-1a", "use1-az1"), ("us-east-1b", "use1-az3")]
+    account.answer("ec2", "describe_availability_zones", zones(*without))
+    every = [(name, zone) for name in names for zone, _ in without]
+    account.answer("ec2", "describe_instance_type_offerings", offerings(*every))
+    assert doctor(account)._offerings()[0].state == "fail"
+
+
+def test_an_adopted_cluster_needs_one_zone_for_each_pool_and_no_system_nodes(account: Account) -> None:
+    shared = {"name": "shared", "existing": True}
+    account.answer("ec2", "describe_availability_zones", zones("us-east-1a", "us-east-1b"))
+    pairs = [("g6.2xlarge", "us-east-1a"), ("g6.12xlarge", "us-east-1b")]
     account.answer("ec2", "describe_instance_type_offerings", offerings(*pairs))
-    assert doctor(account)._offerings()[0].state == "ok"
+    assert doctor(account, cluster=shared)._offerings()[0].state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +185,7 @@ def test_an_account_that_does_not_answer_is_one_finding_and_hides_no_other(
     account: Account, code: str, says: str, fix: str
 ) -> None:
     account.refuse("sts", "get_caller_identity", code, "some text of AWS")
-    for service, operation in (("ec2", "describe_instance_type_offerings"), ("service-quotas", "get_service_quota")):
+    for service, operation in (("ec2", "describe_availability_zones"), ("service-quotas", "get_service_quota")):
         account.refuse(service, operation, code)
     account.refuse("eks", "describe_cluster_versions", code)
     account.refuse("eks", "describe_cluster", code)
@@ -176,7 +205,7 @@ def test_no_credentials_at_all_name_the_ways_to_get_some(account: Account) -> No
             raise NoCredentialsError
 
     account.clients["sts"] = Nobody()  # type: ignore[assignment]
-    for service, operation in (("ec2", "describe_instance_type_offerings"), ("service-quotas", "get_service_quota")):
+    for service, operation in (("ec2", "describe_availability_zones"), ("service-quotas", "get_service_quota")):
         account.refuse(service, operation, "AuthFailure")
     account.refuse("eks", "describe_cluster_versions", "AuthFailure")
     account.refuse("eks", "describe_cluster", "AuthFailure")
@@ -203,6 +232,38 @@ def test_a_kubernetes_version_is_judged_by_its_support(account: Account, answer:
     (finding,) = doctor(account)._version()
     assert finding.state == state
     assert says in finding.says
+
+
+def test_an_adopted_cluster_is_judged_by_its_own_version(account: Account) -> None:
+    shared = {"name": "shared", "existing": True}
+    account.answer("eks", "describe_cluster", {"cluster": {"name": "shared", "version": "1.33"}})
+    old = {"clusterVersion": "1.33", "versionStatus": "EXTENDED_SUPPORT"}
+    account.answer("eks", "describe_cluster_versions", {"clusterVersions": [old]}, {"clusterVersions": ["1.33"]})
+    (finding,) = doctor(account, cluster=shared)._version()
+    assert (finding.state, finding.says) == ("fail", "1.33 is out of standard support (EXTENDED_SUPPORT)")
+    assert "update-cluster-version" in finding.fix
+    account.refuse("eks", "describe_cluster", "ResourceNotFoundException")
+    assert doctor(account, cluster=shared)._version() == []
+
+
+@pytest.mark.parametrize(("status", "adopted"), [("DELETING", False), ("FAILED", False), ("CREATING", True)])
+def test_a_cluster_that_nothing_can_be_put_into_fails(account: Account, status: str, adopted: bool) -> None:
+    found = {"name": "x", "status": status, "version": "1.36", "tags": {"mistral-on-l4:stack": "dev"}}
+    account.answer("eks", "describe_cluster", {"cluster": found})
+    (finding,) = doctor(account, cluster={"name": "x", "existing": adopted})._cluster()
+    assert finding.state == "fail"
+    assert status in finding.says
+    assert finding.fix
+
+
+def test_what_aws_says_in_brackets_is_shown() -> None:
+    from rich.console import Console
+
+    from mistral_on_l4.cli.doctor import _table
+
+    printed = StringIO()
+    Console(width=200, file=printed).print(_table([Finding("cluster", "fail", "none in [us-east-1a] [/x]", "look")]))
+    assert "none in [us-east-1a] [/x]" in printed.getvalue()
 
 
 def test_a_cluster_of_somebody_else_under_our_name_fails_and_one_of_ours_does_not(account: Account) -> None:
@@ -292,5 +353,6 @@ def test_an_image_for_another_driver_than_the_nodes_have_fails(account: Account,
 def test_an_expired_stack_and_a_private_api_are_pointed_out(account: Account) -> None:
     assert doctor(account, tags={"owner": "us", "expires": "2026-11-24"})._tags()[0].state == "fail"
     assert doctor(account, tags={"owner": "us"})._tags()[0].state == "warn"
+    assert "is no date" in doctor(account, tags={"owner": "us", "expires": "2026-13-24"})._tags()[0].says
     assert doctor(account)._access()[0].state == "warn"
     assert doctor(account, cluster={"publicAccessCidrs": ["203.0.113.7/32"]})._access() == []
