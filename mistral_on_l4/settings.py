@@ -408,12 +408,17 @@ def load_stack_file(stack: str, directory: Path | None = None) -> Settings:
     except FileNotFoundError:
         known = sorted(path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml"))
         raise SettingsError(name, [f"no such stack file here; the stacks are: {', '.join(known) or 'none'}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
+        raise SettingsError(name, [f"cannot be read: {reason}"]) from None
     try:
         document = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise SettingsError(name, [f"is not YAML: {str(error).splitlines()[0]}"]) from None
-    config = document.get("config") or {}
-    values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    config = (document.get("config") or {}) if isinstance(document, dict) else document
+    if not isinstance(config, dict):
+        raise SettingsError(name, [f"holds no keys under 'config:', but {str(config)[:40]!r}"])
+    values = {str(key).partition(":")[2]: value for key, value in config.items() if str(key).startswith(f"{PROJECT}:")}
     if "region" not in values and "aws:region" in config:
         values["region"] = config["aws:region"]
     return settings_from(values, name)

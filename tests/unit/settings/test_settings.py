@@ -143,3 +143,28 @@ def test_the_region_of_the_aws_provider_is_the_stacks(tmp_path: Path) -> None:
 def test_defaults_pass_the_checks_that_written_values_do() -> None:
     dumped = settings_from({"platform": "local"}, "x").model_dump(mode="json", by_alias=True)
     assert Settings.model_validate(dumped) == settings_from({"platform": "local"}, "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"- a\n- b\n", "holds no keys under 'config:', but \"['a', 'b']\""),
+        (b"config:\n  - a\n", "holds no keys under 'config:'"),
+        (b"just words\n", "holds no keys under 'config:'"),
+        (b"config:\n  1: x\n", "platform: is missing"),
+        (b"\xff\xfe\x00", "cannot be read: is not text"),
+    ],
+)
+def test_a_stack_file_of_another_shape_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "Pulumi.x.yaml").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_stack_file("x", tmp_path)
+    assert str(caught.value).startswith("Pulumi.x.yaml: ")
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_stack_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.x.yaml").mkdir()
+    with pytest.raises(SettingsError, match=r"Pulumi\.x\.yaml: cannot be read: Is a directory"):
+        load_stack_file("x", tmp_path)
