@@ -30,9 +30,9 @@ def prediction() -> dict[str, Any]:
     cards = {}
     for gpu in catalogue.gpus:
         request = _request(catalogue, "bf16", 1, gpu)
-        speed = Speed(request, catalogue.calibration, 0, OFFLOAD_GIB)
+        speed = Speed(request, catalogue.calibration, OFFLOAD_GIB)
         low, high = speed.offload_range_ms
-        whole = Speed(request, catalogue.calibration, 0)
+        whole = Speed(request, catalogue.calibration)
         cards[gpu] = {
             "bandwidth_gbs": request.gpu.bandwidth_gbs,
             "decode_pass_ms": round(whole.memory_ms(1, 0), 3),

@@ -15,6 +15,7 @@ from mistral_on_l4.planner.plan import PlanError, StackPlan
 from mistral_on_l4.planner.request import Workload
 from mistral_on_l4.planner.stack import plan_stack
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
+from mistral_on_l4.settings import Settings
 
 app = typer.Typer()
 
@@ -105,7 +106,20 @@ def _stack_plan(
     if region:
         settings = settings.model_copy(update={"region": region})
     catalogue = _priced(catalogue, settings.region, live_prices)
+    _check_lengths(workload, settings)
     return plan_stack(settings, stack=stack, engine=engine, catalogue=catalogue, workload=workload)
+
+
+def _check_lengths(workload: Workload, settings: Settings) -> None:
+    """A Failure if the lengths that were asked for are more than a service takes; the usual ones are only remarked upon."""
+    length, usual = workload.prompt_tokens + workload.output_tokens, Workload()
+    if length <= usual.prompt_tokens + usual.output_tokens:
+        return
+    for service in settings.enabled_services:
+        if length > service.max_model_len:
+            raise Failure(
+                f"prompt and output are {length} tokens, more than the maxModelLen {service.max_model_len} of {service.name}", 2
+            )
 
 
 def _priced(catalogue: Catalogue, region: str, live: bool) -> Catalogue:
@@ -128,11 +142,11 @@ def _show(found: StackPlan, catalogue: Catalogue, as_json: bool, as_markdown: bo
     if as_markdown:
         print(report.markdown(found, prices))
         return
-    from rich.console import Console
+    from mistral_on_l4.cli.terminal import console
 
-    console = Console(highlight=False)
+    screen = console()
     for renderable in report.tables(found, prices):
-        console.print(renderable)
+        screen.print(renderable, highlight=False)
 
 
 def _users(text: str) -> tuple[int, ...]:

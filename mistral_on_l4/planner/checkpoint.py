@@ -81,7 +81,9 @@ def weights_of(architecture: Architecture, quantization: Quantization) -> Weight
 
 @lru_cache(maxsize=4096)
 def _weights(dimensions: tuple[int, ...], stored: tuple[str, int, bool]) -> Weights:
-    (layers, h, heads, kv_heads, d, i, vocabulary, tied, bias, gated, experts, per_token, shared_i) = dimensions
+    (layers, h, heads, kv_heads, d, i, vocabulary, tied, bias, gated, experts, per_token, shared_i, dense_layers, dense_i) = (
+        dimensions
+    )
     scheme, group, quantized_head = stored
 
     def matrix(rows: int, columns: int, *, as_stored: bool = True) -> int:
@@ -90,24 +92,28 @@ def _weights(dimensions: tuple[int, ...], stored: tuple[str, int, bool]) -> Weig
         scales = rows * (-(-columns // group)) if group else rows
         return int(rows * columns * _STORED[scheme]) + scales * HALF
 
+    mixed = layers - dense_layers if experts else 0
     attention = [(heads * d, h), (kv_heads * d, h), (kv_heads * d, h), (h, heads * d)]
 
     def mlp(width: int) -> list[tuple[int, int]]:
         return [(width, h)] * (2 if gated else 1) + [(h, width)]
 
-    dense = attention + (mlp(shared_i) if experts and shared_i else [] if experts else mlp(i))
-    router = [(experts, h)] if experts else []
+    router = [(experts, h)]
     biases = (heads + 2 * kv_heads) * d * HALF if bias else 0
-    routed = mlp(i) * experts
+    # (how many times in the model, the matrices of it that are stored as the scheme says)
+    parts = [(layers, attention)]
+    parts += [(dense_layers, mlp(dense_i)), (mixed, mlp(shared_i) if shared_i else [])] if experts else [(layers, mlp(i))]
     embedding = vocabulary * h
     return Weights(
-        linear_bytes=layers * (sum(matrix(*shape) for shape in dense) + sum(matrix(*s, as_stored=False) for s in router) + biases),
-        expert_bytes=layers * experts * sum(matrix(*shape) for shape in mlp(i)) if experts else 0,
+        linear_bytes=sum(times * matrix(*shape) for times, shapes in parts for shape in shapes)
+        + mixed * sum(matrix(*shape, as_stored=False) for shape in router)
+        + layers * biases,
+        expert_bytes=mixed * experts * sum(matrix(*shape) for shape in mlp(i)),
         embedding_bytes=embedding * HALF,
         head_bytes=0 if tied else matrix(vocabulary, h, as_stored=quantized_head),
         norm_bytes=(2 * layers + 1) * h * HALF,
-        linear_parameters=layers * sum(rows * columns for rows, columns in dense + router),
-        expert_parameters=layers * sum(rows * columns for rows, columns in routed),
+        linear_parameters=sum(times * rows * columns for times, shapes in [*parts, (mixed, router)] for rows, columns in shapes),
+        expert_parameters=mixed * experts * sum(rows * columns for rows, columns in mlp(i)),
         head_parameters=embedding,
         experts=experts,
         experts_per_token=per_token,

@@ -10,7 +10,9 @@ from mistral_on_l4.settings import PlatformName, Settings
 
 HOURS_PER_MONTH = 730
 ZONES = 3  # what `one-per-zone` means for NAT gateways
-GP3_INCLUDED_MBS = 125
+GP3_INCLUDED_MBS, GP3_INCLUDED_IOPS = 125, 3000
+# EBS gives a gp3 volume a quarter MiB/s per provisioned IOPS at most, so the storage class asks for four per MiB/s.
+_IOPS_PER_MBS = 4
 _GIB = {"Mi": 1 / 1024, "Gi": 1, "Ti": 1024}
 
 
@@ -82,9 +84,10 @@ def _store_volumes(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _volume(what: str, size: str, throughput: int, prices: RegionPrices | None) -> CostLine:
-    """A gp3 volume; throughput in MiB/s, of which the first 125 cost nothing. Billed per GB-month of what was asked for, in GiB."""
+    """A gp3 volume; throughput in MiB/s, of which the first 125 cost nothing, as the first 3,000 IOPS do. Billed per GiB-month."""
     gib = int(size[:-2]) * _GIB[size[-2:]]
     if prices is None:
         return CostLine(what, 1, None)
     month = gib * prices.gp3_usd_per_gb_month + max(0, throughput - GP3_INCLUDED_MBS) * prices.gp3_usd_per_mbs_month
+    month += max(0, throughput * _IOPS_PER_MBS - GP3_INCLUDED_IOPS) * prices.gp3_usd_per_iops_month
     return CostLine(what, 1, month / HOURS_PER_MONTH)

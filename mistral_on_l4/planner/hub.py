@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.planner.catalogue.schema import Architecture, Quantization
 from mistral_on_l4.planner.checkpoint import HALF, Weights, weights_of
-from mistral_on_l4.planner.config_json import architecture_from, quantization_from
+from mistral_on_l4.planner.config_json import architecture_from, dtype_from, quantization_from
 from mistral_on_l4.planner.plan import PlanError
 
 TIMEOUT_SECONDS = 20
@@ -36,6 +37,7 @@ class HubCheckpoint:
     weights: Weights
     largest_file_gb: float
     tensors: int
+    dtype: str = "auto"
 
 
 def read_checkpoint(repository: str, *, revision: str | None = None, endpoint: str | None = None) -> HubCheckpoint:
@@ -82,8 +84,11 @@ def read_checkpoint(repository: str, *, revision: str | None = None, endpoint: s
         raise HubUnreachable(_one_line(error)) from None
     except ValueError as error:
         raise PlanError(f"{repository}: its metadata is corrupt: {_one_line(error)}") from None
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123  (the hub's cache hands out a string)
-        config = parse_config(file.read(), f"config.json of {repository}")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PlanError(f"config.json of {repository} is not text") from None
+    config = parse_config(text, f"config.json of {repository}")
     return checkpoint_from(repository, config, metadata.files_metadata)
 
 
@@ -107,7 +112,7 @@ def checkpoint_from(repository: str, config: Mapping[str, Any], files: Mapping[s
         raise PlanError(f"{repository}: its safetensors headers list no tensors")
     sizes = [max((info.data_offsets[1] for info in file.tensors.values()), default=0) for file in files.values()]
     weights = _weights(architecture, quantization, tensors)
-    return HubCheckpoint(repository, architecture, quantization, weights, max(sizes) / 1e9, len(tensors))
+    return HubCheckpoint(repository, architecture, quantization, weights, max(sizes) / 1e9, len(tensors), dtype_from(config))
 
 
 def _weights(architecture: Architecture, quantization: Quantization, tensors: Iterable[tuple[str, Any]]) -> Weights:

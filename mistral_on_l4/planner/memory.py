@@ -9,6 +9,7 @@ larger of the two is the peak.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from math import floor
 
 from mistral_on_l4.planner.checkpoint import HALF
@@ -50,7 +51,7 @@ def activation_gib(request: ServiceRequest) -> float:
     """
     shape, gpus = request.architecture, request.gpus
     width = shape.intermediate * max(1, shape.experts_per_token) + shape.shared_intermediate
-    mlp = 3 * width / gpus
+    mlp = 3 * max(width, shape.dense_intermediate) / gpus
     attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim / gpus
     step = request.batched_tokens * (3 * shape.hidden + max(mlp, attention)) * HALF
     sampler = request.sequences * shape.vocabulary * request.engine.sampler_bytes_per_logit
@@ -63,10 +64,31 @@ def kv_tokens(memory: MemoryUse) -> int:
     return tokens - tokens % BLOCK
 
 
-def kv_needed_gib(request: ServiceRequest) -> float:
-    """KV cache of one request of the greatest length, which vLLM must be able to hold to start."""
-    blocks = -(-request.max_model_len // BLOCK)
-    return blocks * BLOCK * request.kv_bytes_per_token / GIB
+def kv_needed_gib(request: ServiceRequest, tokens: int | None = None) -> float:
+    """KV cache of one request, by default of the greatest length, which vLLM must be able to hold to start.
+
+    Layers that attend over a window hold its tokens and those of one step, in one block more than that fills: the window need not
+    begin where a block does (v1/kv_cache_interface.py, SlidingWindowSpec.max_memory_usage_bytes).
+    """
+    shape, length = request.architecture, tokens or request.max_model_len
+    blocks = -(-length // BLOCK)
+    windowed = -(-min(shape.sliding_window - 1 + request.batched_tokens, length) // BLOCK) + 1
+    share = shape.sliding_layers / shape.layers
+    return (blocks * (1 - share) + windowed * share) * BLOCK * request.kv_bytes_per_token / GIB
+
+
+def longest_request(request: ServiceRequest, memory: MemoryUse) -> int:
+    """Tokens of the longest request that the KV cache holds alone, in whole blocks; of the model's greatest context at most."""
+    most = min(request.architecture.max_positions, 2**40) // BLOCK
+    fitting = bisect_right(range(1, most + 1), memory.kv_gib, key=lambda blocks: kv_needed_gib(request, blocks * BLOCK))
+    return fitting * BLOCK
+
+
+def requests_held(request: ServiceRequest, memory: MemoryUse, tokens: int) -> float:
+    """How many requests of a length the KV cache holds at once."""
+    if not request.architecture.sliding_layers:
+        return kv_tokens(memory) / tokens
+    return max(0.0, memory.kv_gib) / kv_needed_gib(request, tokens)
 
 
 def offload_needed_gib(request: ServiceRequest) -> float:
@@ -110,7 +132,7 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
     if memory.kv_gib < needed:
         return (
             f"{head}: to serve one request of {request.max_model_len} tokens, {needed:.2f} GiB KV cache is needed, which is "
-            f"larger than the available {memory.kv_gib:.2f} GiB; at most {kv_tokens(memory)} tokens"
+            f"larger than the available {memory.kv_gib:.2f} GiB; at most {longest_request(request, memory)} tokens"
         )
     # At its default utilization every engine leaves room for graphs; above, the room is what contexts and NCCL leave of the rest.
     beside = memory.visible_gib - memory.budget_gib - (engine.context_tp_gib if request.gpus > 1 else engine.context_gib)

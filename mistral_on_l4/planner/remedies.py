@@ -40,6 +40,7 @@ def _candidates(
         without = replace(request, extra_args=_without_quantization(request.extra_args))
         yield "flags", "without --quantization", without
         request = without
+    yield from _on_larger_node(f"{precision} on", "node", request, catalogue, reserved, region)
     usual = request.engine.default_gpu_memory_utilization
     if request.gpu_memory_utilization > usual:
         yield "utilization", f"gpuMemoryUtilization {usual:.2f}", replace(request, gpu_memory_utilization=usual)
@@ -48,7 +49,9 @@ def _candidates(
     if not request.kv_cache_dtype.startswith("fp8") and request.gpu.compute_capability >= 8.9:
         yield "kv", "kvCacheDtype fp8", replace(request, kv_cache_dtype="fp8")
     for smaller in _smaller(request):
-        yield "variant", f"{_LABELS[smaller]} on {request.gpus}x {request.gpu_name}", _as_variant(request, smaller, catalogue)
+        change, other = f"{_LABELS[smaller]} on {request.gpus}x {request.gpu_name}", _as_variant(request, smaller, catalogue)
+        yield "variant", change, other
+        yield from _on_larger_node(f"{change} of", "variant", other, catalogue, reserved, region)
     for name, gpu in sorted(catalogue.gpus.items(), key=lambda item: item[1].visible_gib):
         larger = gpu.visible_gib > request.gpu.visible_gib
         if larger and any(instance.gpu == name for instance in catalogue.instances.values()):
@@ -69,12 +72,22 @@ def _candidates(
             yield "offload", f"cpuOffload on {larger_node[0]}", on_larger
 
 
+def _on_larger_node(
+    change: str, kind: str, request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str
+) -> Iterator[tuple[str, str, ServiceRequest]]:
+    """The same GPUs on the cheapest instance type that is large enough, where what it has is too small a node."""
+    if node_shortage(request, catalogue, reserved, 0.0) is None:
+        return
+    if larger := _roomier(request, catalogue, reserved, region):
+        yield kind, f"{change} {larger[0]}", replace(request, instance_name=larger[0], instance=larger[1])
+
+
 def _tried(change: str, request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> Remedy | None:
     verdict = judge(request, catalogue, reserved)
     if not verdict.loads or (request.cpu_offload == "auto" and not verdict.offload_gib):
         return None
     use = memory.memory_use(request, verdict.offload_gib)
-    speed = Speed(request, catalogue.calibration, memory.kv_tokens(use), verdict.offload_gib)
+    speed = Speed(request, catalogue.calibration, verdict.offload_gib)
     price = request.instance.usd_per_hour.get(region) if request.instance else None
     point = speed.at(1, price)
     return Remedy(change, True, point.tpot_ms, price, use.resident_weights_gib, unmeasured=bool(verdict.offload_gib))
@@ -82,7 +95,7 @@ def _tried(change: str, request: ServiceRequest, catalogue: Catalogue, reserved:
 
 def _shorter(request: ServiceRequest) -> Iterator[int]:
     """The greatest length that the KV cache holds, if a useful one is left."""
-    fits = min(memory.kv_tokens(memory.memory_use(request)), request.architecture.max_positions)
+    fits = memory.longest_request(request, memory.memory_use(request))
     if fits < request.max_model_len or request.max_model_len > request.architecture.max_positions:
         length = fits - fits % 256
         if length >= 1024:
@@ -120,7 +133,7 @@ def _placed(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, r
 
 
 def _roomier(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> tuple[str, Instance] | None:
-    """The cheapest instance type with the same GPUs on which the offload works, if the request's own is too small."""
+    """The cheapest instance type with the same GPUs on which the request loads, if its own is too small."""
     if request.instance is None or judge(request, catalogue, reserved).loads:
         return None
     for name, instance in _by_price(catalogue, request.gpu_name, request.gpus, region):

@@ -104,8 +104,12 @@ class ServiceRequest:
 
     @property
     def half_dtype(self) -> str:
-        """What activations are in; BF16 unless the service says otherwise."""
-        return "float16" if self.dtype in ("float16", "half") else "bfloat16"
+        """What activations are in; BF16 unless the service or the checkpoint says otherwise.
+
+        Nothing is said for a quantized checkpoint: vLLM then takes FP16 itself where the card has no BF16.
+        """
+        falls_back = self.quantization.scheme != "none" and self.dtype == "auto" and self.gpu.compute_capability < 8.0
+        return "float16" if falls_back or self.dtype in ("float16", "half") else "bfloat16"
 
 
 def parse_flags(args: Sequence[str]) -> dict[str, str]:
@@ -115,7 +119,8 @@ def parse_flags(args: Sequence[str]) -> dict[str, str]:
     for argument in args:
         if argument.startswith("-"):
             name, _, value = argument.partition("=")
-            name = _SHORT.get(name, name)
+            # vLLM's parser takes --max_model_len for --max-model-len.
+            name = _SHORT.get(name, name.replace("_", "-"))
             flags[name] = value
         elif name:
             flags[name] = f"{flags[name]} {argument}".strip()

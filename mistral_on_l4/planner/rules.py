@@ -96,6 +96,12 @@ def warnings_of(request: ServiceRequest) -> list[str]:
             f"{request.gpu.name} (compute capability {capability}) has no FP8 arithmetic: weights stay FP8, and are multiplied in "
             "16 bits (weight-only, slower prefill)"
         )
+    work = request.workload
+    if work.prompt_tokens + work.output_tokens > request.max_model_len:
+        notes.append(
+            f"speeds are those of {work.prompt_tokens} tokens in and {work.output_tokens} out, but vLLM refuses a request of more "
+            f"than {request.max_model_len}: --prompt-tokens and --output-tokens change them"
+        )
     if request.kv_cache_dtype.startswith("fp8") and capability < 8.9:
         notes.append(f"an FP8 KV cache was not verified on {request.gpu.name} (compute capability {capability})")
     return notes

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mistral_on_l4.planner import hosting, memory, rules
 from mistral_on_l4.planner.catalogue.schema import Catalogue, Reserved
-from mistral_on_l4.planner.plan import GIB, Offload, Readiness, ServicePlan
+from mistral_on_l4.planner.plan import GIB, MemoryUse, Offload, Readiness, ServicePlan
 from mistral_on_l4.planner.request import ServiceRequest
 from mistral_on_l4.planner.speed import Speed
 
@@ -63,7 +63,7 @@ def plan_service(
     held = verdict.offload_gib if verdict.loads else 0.0
     use = memory.memory_use(request, held)
     tokens = memory.kv_tokens(use)
-    speed = Speed(request, catalogue.calibration, tokens, held)
+    speed = Speed(request, catalogue.calibration, held)
     points = tuple(speed.at(users, usd_per_hour) for users in request.workload.users)
     offload = _offload(speed, usd_per_hour) if held else None
     asked = request.cpu_offload != "off"
@@ -86,7 +86,7 @@ def plan_service(
         image=request.image,
         fits=verdict.without_offload is None,
         fits_with_offload=verdict.loads if asked else None,
-        reason=verdict.reason or verdict.without_offload or _limit(request, tokens),
+        reason=_reason(verdict) or _limit(request, use),
         memory=use,
         kv_tokens=tokens,
         max_model_len=request.max_model_len,
@@ -132,5 +132,13 @@ def _offload(speed: Speed, usd_per_hour: float | None) -> Offload:
     return Offload(speed.offload_gib, (low, high), (fast, slow))
 
 
-def _limit(request: ServiceRequest, tokens: int) -> str:
-    return f"KV cache holds {tokens:,} tokens, {tokens / request.max_model_len:.1f} requests of the greatest length"
+def _reason(verdict: Verdict) -> str | None:
+    """Why it does not fit, or why it goes without the offload that was asked for; None if neither."""
+    if verdict.reason and verdict.without_offload is None:
+        return f"all weights fit the GPU, and cpuOffload is left out: {verdict.reason}"
+    return verdict.reason or verdict.without_offload
+
+
+def _limit(request: ServiceRequest, use: MemoryUse) -> str:
+    requests = memory.requests_held(request, use, request.max_model_len)
+    return f"KV cache holds {memory.kv_tokens(use):,} tokens, {requests:.1f} requests of the greatest length"

@@ -6,8 +6,10 @@ weights. Both pay two all-reduces per layer under tensor parallelism. docs/plann
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import ceil, sqrt
 
+from mistral_on_l4.planner import memory
 from mistral_on_l4.planner.catalogue.schema import Calibration
 from mistral_on_l4.planner.checkpoint import HALF
 from mistral_on_l4.planner.plan import GIB, LoadPoint
@@ -20,9 +22,8 @@ TERA = 1e12
 class Speed:
     """Predictions for one service. offload_gib: weights per GPU that cross the PCIe link in every step."""
 
-    def __init__(self, request: ServiceRequest, calibration: Calibration, kv_tokens: int, offload_gib: float = 0.0) -> None:
-        self.request, self.calibration = request, calibration
-        self.kv_tokens, self.offload_gib = kv_tokens, offload_gib
+    def __init__(self, request: ServiceRequest, calibration: Calibration, offload_gib: float = 0.0) -> None:
+        self.request, self.calibration, self.offload_gib = request, calibration, offload_gib
         self.bandwidth = request.gpu.bandwidth_gbs * GIGA * calibration.bandwidth_efficiency
 
     # -- parts of a step, in ms ----------------------------------------------------------------------------------------
@@ -31,7 +32,9 @@ class Speed:
         """Reading the resident weights and the KV cache of `batch` requests of `context` tokens."""
         request = self.request
         weights = request.weights.read_bytes(request.gpus, batch) - self.offload_gib * GIB
-        return (max(0.0, weights) + batch * context * request.kv_bytes_per_token) / self.bandwidth * 1e3
+        shape = request.architecture
+        beyond = max(0.0, context - shape.sliding_window) * shape.sliding_layers / shape.layers
+        return (max(0.0, weights) + batch * (context - beyond) * request.kv_bytes_per_token) / self.bandwidth * 1e3
 
     def compute_ms(self, tokens: int, context: float, sampled: int) -> float:
         """Multiplying `tokens` with the layers, `sampled` of them with the head; attention of each over `context` tokens."""
@@ -89,9 +92,7 @@ class Speed:
 
     def concurrent(self, users: int) -> int:
         """Requests that run at once: the engine's limit and the KV cache hold the rest back."""
-        work = self.request.workload
-        held = max(1, self.kv_tokens // (work.prompt_tokens + work.output_tokens))
-        return min(users, self.request.sequences, held)
+        return min(users, self.request.sequences, self._held)
 
     def at(self, users: int, usd_per_hour: float | None, offload_ms: float | None = None) -> LoadPoint:
         """The prediction for `users`, see LoadPoint.
@@ -110,11 +111,18 @@ class Speed:
         cost = None if usd_per_hour is None else usd_per_hour / (per_second * 3600) * 1e6
         return LoadPoint(users, tpot, self.prefill_ms(batch) + waiting, per_second, cost)
 
+    @cached_property
+    def _held(self) -> int:
+        """Whole requests that the KV cache holds."""
+        work = self.request.workload
+        use = memory.memory_use(self.request, self.offload_gib)
+        return max(1, int(memory.requests_held(self.request, use, work.prompt_tokens + work.output_tokens)))
+
     def _rates(self) -> tuple[float, float]:
         """FLOPs per second of activations times unquantized weights, and times the layers' own."""
         request = self.request
         flops = request.gpu.tflops
         share = self.calibration.compute_efficiency * TERA
         half = flops.get("bf16") or flops["fp16"]
-        native = request.loaded_as.scheme in ("fp8", "int8") and "fp8" in flops
+        native = request.loaded_as.scheme in ("fp8", "int8") and not request.loaded_as.weight_only and "fp8" in flops
         return half * share, (flops["fp8"] if native else half) * share

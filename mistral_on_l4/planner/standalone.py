@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 from mistral_on_l4.planner import rules
 from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Quantization, unknown
 from mistral_on_l4.planner.checkpoint import Weights
-from mistral_on_l4.planner.config_json import architecture_from, quantization_from
+from mistral_on_l4.planner.config_json import architecture_from, dtype_from, quantization_from
 from mistral_on_l4.planner.hosting import Moves, readiness, seed_minutes
 from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, parse_config, read_checkpoint
 from mistral_on_l4.planner.plan import CostLine, PlanError, StackPlan
@@ -176,7 +177,16 @@ def find_checkpoint(question: Question, catalogue: Catalogue) -> Found:
         found = _from_catalogue(catalogue, known[0], known[1] if precision == "auto" else precision)
         return replace(found, note=f"{reason}: the catalogue answers for {name}")
     variant = _variant_of(hub.quantization)
-    found = Found(known[0] if known else name, variant, name, hub.architecture, hub.quantization, hub.weights, hub.largest_file_gb)
+    found = Found(
+        known[0] if known else name,
+        variant,
+        name,
+        hub.architecture,
+        hub.quantization,
+        exact=hub.weights,
+        largest_file_gb=hub.largest_file_gb,
+        dtype=hub.dtype,
+    )
     return _precise(found, precision)
 
 
@@ -189,7 +199,8 @@ def _from_file(path: Path, name: str | None) -> Found:
     config = parse_config(text, str(path))
     quantization = quantization_from(config, str(path))
     label = name or str(config.get("_name_or_path") or path.parent.absolute().name or "checkpoint")
-    return Found(label, _variant_of(quantization), label, architecture_from(config, str(path)), quantization)
+    architecture = architecture_from(config, str(path))
+    return Found(label, _variant_of(quantization), label, architecture, quantization, dtype=dtype_from(config))
 
 
 def _from_catalogue(catalogue: Catalogue, key: str, precision: str) -> Found:
@@ -207,7 +218,7 @@ def _from_catalogue(catalogue: Catalogue, key: str, precision: str) -> Found:
 def _precise(found: Found, precision: str) -> Found:
     """The checkpoint in the precision that was asked for: as stored, or as if it were quantized so."""
     if precision in ("auto", found.variant):
-        return found
+        return replace(found, dtype="auto") if precision == "bf16" else found
     if found.quantization.scheme != "none":
         if precision == "fp16":
             return replace(found, dtype="float16")
@@ -243,7 +254,7 @@ def _offload(text: str) -> Literal["off", "auto"] | float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if value <= 0:
+    if not 0 < value < inf:
         raise PlanError(f"--cpu-offload {text!r}: write off, auto, or GiB per GPU")
     return value
 

@@ -50,8 +50,9 @@ def _is_numeric(value: Any) -> bool:
 class Architecture(BaseModel):
     """What a forward pass needs to know of a decoder-only transformer. Counts, except `tied_embeddings`.
 
-    experts, experts_per_token: of a mixture-of-experts layer (0: dense; `intermediate` is then one expert's); dense_layers:
-    how many of the layers are dense all the same; gated: whether the MLP has gate and up (SwiGLU) or one up matrix.
+    experts, experts_per_token: of a mixture-of-experts layer (0: dense; `intermediate` is then one expert's); dense_layers,
+    dense_intermediate: how many of a mixture's layers are dense all the same, and their width; gated: whether the MLP has gate
+    and up (SwiGLU) or one up matrix; sliding_layers, sliding_window: how many layers attend over how many last tokens only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,10 @@ class Architecture(BaseModel):
     experts: int = Field(default=0, ge=0)
     experts_per_token: int = Field(default=0, ge=0)
     shared_intermediate: int = Field(default=0, ge=0)
+    dense_layers: int = Field(default=0, ge=0)
+    dense_intermediate: int = Field(default=0, ge=0)
+    sliding_layers: int = Field(default=0, ge=0)
+    sliding_window: int = Field(default=0, ge=0)
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -88,14 +93,17 @@ class Architecture(BaseModel):
             self.experts,
             self.experts_per_token,
             self.shared_intermediate,
+            self.dense_layers,
+            self.dense_intermediate,
         )
 
 
 class Quantization(Record):
-    """How the linear layers are stored. `scheme` none means as the rest of the checkpoint."""
+    """How the linear layers are stored. `scheme` none means as the rest of the checkpoint; weight_only: multiplied in 16 bits."""
 
     method: str = "none"
     scheme: Literal["none", "fp8", "int8", "int4"] = "none"
+    weight_only: bool = False
     group_size: int = 0
     quantized_head: bool = False
 

@@ -67,13 +67,13 @@ def test_a_hub_that_does_not_listen_is_unreachable(hub: HubServer) -> None:
         read_checkpoint(CHECKPOINTS[0].repository, endpoint="http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("damage", ["index", "header", "config"])
+@pytest.mark.parametrize("damage", ["index", "header", "config", "bytes"])
 def test_corrupt_metadata_is_one_clear_line(tmp_path: Path, damage: str) -> None:
     from mistral_on_l4.planner import PlanError
 
     repositories = prepare(tmp_path / "hub", CHECKPOINTS[:1])
     repository = next(iter(repositories.values()))
-    name = {"index": "model.safetensors.index.json", "config": "config.json"}.get(damage)
+    name = {"index": "model.safetensors.index.json", "config": "config.json", "bytes": "config.json"}.get(damage)
     if name is None:
         index = json.loads((repository.folder / "model.safetensors.index.json").read_text())
         name = sorted(set(index["weight_map"].values()))[0]
@@ -82,7 +82,7 @@ def test_corrupt_metadata_is_one_clear_line(tmp_path: Path, damage: str) -> None
     file.chmod(0o600)
     content = bytearray(file.read_bytes())
     # The size stays: the hub has announced it. A header's first eight bytes are its length.
-    content[:16] = b"\xff" * 7 + b"\x7f" + b"{" * 8 if damage == "header" else b"{" * 16
+    content[:16] = {"header": b"\xff" * 7 + b"\x7f" + b"{" * 8, "bytes": b"\xff" * 16}.get(damage, b"{" * 16)
     file.write_bytes(bytes(content))
     file.chmod(mode)
     with HubServer(("127.0.0.1", 0), HubContent(repositories), quiet=True) as server:

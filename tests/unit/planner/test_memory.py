@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,46 @@ def test_pinned_weights_need_a_node_with_memory_for_them(plan: Plan) -> None:
     found = plan(variant="fp8", instance="g6.xlarge", kvCacheDtype="fp8", maxNumSeqs=16, cpuOffload="auto")
     assert not found.loads
     assert "g6.xlarge leaves" in found.reason
+
+
+GEMMA = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "model_type": "gemma3_text",
+    "hidden_size": 5376,
+    "intermediate_size": 21504,
+    "num_hidden_layers": 62,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 16,
+    "head_dim": 128,
+    "vocab_size": 262208,
+    "max_position_embeddings": 131072,
+    "sliding_window": 1024,
+}
+
+
+def test_layers_with_a_window_need_cache_for_it_and_a_step_alone(tmp_path: Path, catalogue: Catalogue) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(GEMMA))
+
+    def planned(length: int) -> ServicePlan:
+        return plan_checkpoint(Question(config=file, precision="w4a16", max_model_len=length), catalogue).services[0]
+
+    # By hand: 8,192 bytes per token and layer; 10 full layers of 8,192 tokens, 52 of 1,023 + 2,048 tokens in blocks and one more.
+    needed = (10 * 8192 + 52 * (3072 + 16)) * 8192 / 2**30
+    found = planned(8192)
+    assert found.fits
+    assert f"{found.memory.kv_gib / needed:.1f} requests of the greatest length" in found.reason
+    longer = planned(32768)
+    assert not longer.fits
+    shorter = next(remedy.change for remedy in longer.remedies if remedy.change.startswith("maxModelLen "))
+    length = int(shorter.removeprefix("maxModelLen "))
+    assert length > found.kv_tokens  # what it would be if every layer kept every token
+    assert planned(length).fits
+    assert not planned(length + 512).fits
+
+
+def test_an_offload_that_cannot_be_had_is_left_out_where_all_weights_fit(plan: Plan) -> None:
+    found = plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=4, cpuOffload=100)
+    assert found.loads
+    assert "--cpu-offload-gb" not in found.args
+    assert found.reason.startswith("all weights fit the GPU, and cpuOffload is left out: cpuOffload 100.0 GiB is more than")

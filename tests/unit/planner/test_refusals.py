@@ -126,3 +126,19 @@ def test_every_remedy_is_one_that_loads_when_it_is_taken(plan: Plan) -> None:
         taken = plan(**changes[remedy.change])
         assert taken.loads
         assert taken.at(1).tpot_ms == pytest.approx(remedy.tpot_ms)
+
+
+def test_underscores_do_not_hide_an_argument_since_vllm_takes_them_for_dashes(plan: Plan) -> None:
+    with pytest.raises(PlanError, match="which maxModelLen sets"):
+        plan(variant="w4a16", extraArgs=["--max_model_len=32768"])
+
+
+def test_a_node_that_is_too_small_is_answered_with_the_same_gpu_on_a_larger_one(plan: Plan) -> None:
+    found = plan(variant="w4a16", instance="g6.xlarge")
+    assert "take a larger instance type" in found.reason
+    assert found.remedies[0].change == "W4A16 on g6.2xlarge"
+    assert plan(variant="w4a16", instance="g6.2xlarge").at(1).tpot_ms == pytest.approx(found.remedies[0].tpot_ms)
+
+
+def test_another_precision_is_offered_on_a_node_that_holds_it(plan: Plan) -> None:
+    assert plan(variant="fp8", instance="g6.xlarge").remedies[0].change == "W4A16 on 1x L4 of g6.2xlarge"

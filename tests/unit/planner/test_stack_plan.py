@@ -226,3 +226,25 @@ def test_a_thousand_services_take_about_ten_times_as_long_as_a_hundred(make_serv
 
     seconds(10)
     assert seconds(1000) < 25 * seconds(100)
+
+
+def test_the_operations_that_a_fast_volume_is_given_are_billed(stack: Stack, make_service: Make) -> None:
+    def volume(throughput: int) -> float:
+        found = stack(make_service(), objectStore={"volumeSize": "100Gi", "volumeThroughputMibps": throughput})
+        return next(line.usd_per_hour for line in found.fixed if line.what == "object store volume") or 0.0
+
+    # 100 GiB; 875 MiB/s above the first 125; 4,000 operations per second, of which 3,000 are included.
+    assert volume(1000) == pytest.approx((100 * 0.08 + 875 * 0.04 + 1000 * 0.005) / 730)
+    assert volume(125) == pytest.approx(100 * 0.08 / 730)
+
+
+def test_requests_longer_than_a_service_takes_are_remarked_upon(plan: Plan) -> None:
+    assert any("vLLM refuses a request of more than 300" in warning for warning in plan(maxModelLen=300).warnings)
+    assert not any("vLLM refuses" in warning for warning in plan(maxModelLen=512).warnings)
+
+
+@pytest.mark.parametrize("region", ["ap-southeast-3", "eu-central-2", "ca-west-1", "il-central-1"])
+def test_every_region_that_has_eks_is_known(stack: Stack, make_service: Make, region: str) -> None:
+    found = stack(make_service(), region=region)
+    assert found.region == region
+    assert found.usd_per_hour is None
