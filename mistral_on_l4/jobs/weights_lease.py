@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import requests
 
 from mistral_on_l4.jobs.cluster_api import TIMEOUT, Call, Json, in_cluster
-from mistral_on_l4.jobs.weights_limits import Failure, Stop
+from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Stop
 
 DURATION_SECONDS = 15
 _RENEW_SECONDS = 4.0
@@ -44,8 +44,10 @@ class Lease:
         self._stop = stop
         self._lost = lost
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-        self._version = ""
+        self._threads = [threading.Thread(target=work, name="lease", daemon=True) for work in (self._renew, self._watch)]
+        self._owned = False
+        # When the renewal that holds was asked for: others count from when they see it, which is later.
+        self._renewed = 0.0
 
     def acquire(self, seconds: float, say: Callable[[str], None]) -> bool:
         """Waits until nobody else holds it, `seconds` at most. True if there was a wait. Raises Failure, Stopped."""
@@ -90,28 +92,39 @@ class Lease:
             "leaseTransitions": (before.get("leaseTransitions") or 0) + (1 if found else 0),
         }
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        asked = time.monotonic()
         status, answer = self._ask(method, path, body)
         if status in (200, 201):
-            self._held = answer
-            self._thread.start()
+            self._held, self._renewed, self._owned = answer, asked, True
+            for thread in self._threads:
+                thread.start()
             return True
         if status in (0, 404, 409, 429) or status >= 500:
             return False  # somebody was faster, or the server was away
         raise Failure(f"cannot take {self._what}: {status} {answer.get('message', '')}")
 
     def _renew(self) -> None:
-        renewed = time.monotonic()
         while not self._done.wait(_RENEW_SECONDS):
             body = {**self._held, "spec": {**self._held["spec"], "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+            asked = time.monotonic()
             status, answer = self._ask("PUT", f"/{self._name}", body)
             if status == 200:
-                self._held, renewed = answer, time.monotonic()
+                self._held, self._renewed = answer, asked
             elif status in (404, 409) and not self._mine():
-                self._lost(Failure(f"{self._what} was taken away; a new run goes on where this one was"))
-                return
-            elif time.monotonic() - renewed > DURATION_SECONDS - _RENEW_SECONDS:
-                self._lost(Failure(f"{self._what} could not be renewed for {DURATION_SECONDS} s (last answer {status or 'none'})"))
-                return
+                self._lose(f"{self._what} was taken away")
+
+    def _watch(self) -> None:
+        """Ends the writing before anybody else may begin, also while a renewal waits for its answer."""
+        last = DURATION_SECONDS - _RENEW_SECONDS
+        while not self._done.wait(max(self._renewed + last - time.monotonic(), 0.0)):
+            if time.monotonic() - self._renewed >= last:
+                self._lose(f"{self._what} could not be renewed for {last:.0f} s: the Kubernetes API does not answer")
+
+    def _lose(self, why: str) -> None:
+        if not self._done.is_set():
+            self._owned = False
+            self._done.set()
+            self._lost(Interrupted(f"{why}; a new run goes on where this one was"))
 
     def _mine(self) -> bool:
         """Whether we still hold it, somebody else having changed the object; then its newest version is renewed next."""
@@ -124,9 +137,10 @@ class Lease:
     def release(self) -> None:
         """Lets the next one in at once; never raises: a lease that cannot be deleted runs out."""
         self._done.set()
-        if not self._thread.is_alive():
+        if not self._owned:
             return
-        self._thread.join(timeout=sum(TIMEOUT))
+        for thread in self._threads:
+            thread.join(timeout=sum(TIMEOUT))
         meta = self._held["metadata"]
         # Only the object that we held: by now it may be somebody else's.
         options = {"preconditions": {"uid": meta.get("uid"), "resourceVersion": meta.get("resourceVersion")}}

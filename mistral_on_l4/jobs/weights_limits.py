@@ -17,6 +17,10 @@ class Failure(Exception):
     """One sentence for people: what is wrong, the value, what would work."""
 
 
+class Interrupted(Failure):
+    """A failure that is not this pod's own: another one goes on where it was."""
+
+
 class Stopped(Exception):
     """Somebody else failed or the pod is to go; nothing is wrong with what was being done."""
 

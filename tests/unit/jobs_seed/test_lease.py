@@ -12,7 +12,7 @@ import requests
 from mistral_on_l4.jobs import weights_lease
 from mistral_on_l4.jobs.cluster_api import in_cluster
 from mistral_on_l4.jobs.weights_lease import Lease, lease_name
-from mistral_on_l4.jobs.weights_limits import Failure, Stop
+from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Stop
 
 Json = dict[str, Any]
 
@@ -159,13 +159,43 @@ def test_an_api_server_that_is_gone_for_longer_than_the_lease_stops_the_writer(a
     mine.release()
 
 
+def test_a_renewal_that_gets_no_answer_stops_the_writer_before_anybody_else_may_begin(api: ApiServer) -> None:
+    lost: list[Failure] = []
+    answered = threading.Event()
+
+    def call(method: str, path: str, body: Json | None) -> tuple[int, Json]:
+        if method == "PUT":
+            answered.wait(30)
+        return api.call(method, path, body)
+
+    mine = Lease(call, "minio-storage", "weights-x", "one", Stop(), lost.append)
+    mine.acquire(1, lambda _: None)
+    end = time.monotonic() + 10
+    while not lost and time.monotonic() < end:
+        time.sleep(0.01)
+    answered.set()
+    assert [str(failure) for failure in lost] == [
+        "Lease minio-storage/weights-x could not be renewed for 0 s: the Kubernetes API does not answer; "
+        "a new run goes on where this one was"
+    ]
+    # Another pod may go on: its Job does not fail for good.
+    assert isinstance(lost[0], Interrupted)
+
+
+def test_a_released_lease_is_gone_at_once(api: ApiServer) -> None:
+    for _ in range(50):
+        mine = lease(api, "one")
+        mine.acquire(1, lambda _: None)
+        mine.release()
+        assert api.leases == {}
+
+
 def test_release_leaves_alone_what_somebody_else_holds_by_now(api: ApiServer) -> None:
     mine = lease(api, "one")
     mine.acquire(1, lambda _: None)
     mine._done.set()
-    mine._thread.join(2)
-    mine._thread = threading.Thread(target=time.sleep, args=(0.2,))
-    mine._thread.start()
+    for thread in mine._threads:
+        thread.join(2)
     path = next(iter(api.leases))
     api.call("PUT", path, {**api.leases[path], "spec": {"holderIdentity": "two_2"}})
     mine.release()
