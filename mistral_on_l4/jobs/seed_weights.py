@@ -31,7 +31,7 @@ from mistral_on_l4.jobs.trust import trust_extra_authority
 from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
 from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
 from mistral_on_l4.jobs.weights_lease import lease_for
-from mistral_on_l4.jobs.weights_limits import Failure, Limits, Stop, Stopped
+from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Limits, Stop, Stopped
 from mistral_on_l4.jobs.weights_progress import Progress, duration, gigabytes
 from mistral_on_l4.jobs.weights_record import Manifest, Notes, SeededFile, manifest_key, read_manifest, serves_file
 from mistral_on_l4.jobs.weights_store import Store, StoredObject
@@ -102,8 +102,9 @@ def seed(order: Order, store: Store, limits: Limits, environment: Mapping[str, s
         if lease is None:
             return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
         try:
-            waited = lease.acquire(_LEASE_SECONDS, say)
-            manifest = finished_manifest(store, order) if waited else None
+            lease.acquire(_LEASE_SECONDS, say)
+            # Another writer may have ended since the look above, without a wait.
+            manifest = finished_manifest(store, order)
             if manifest is None:
                 return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
         finally:
@@ -131,7 +132,7 @@ class Seeding:
         total = sum(file.size for file in files)
         say(f"{order.repository} at {snapshot.commit}: {len(files)} files, {gigabytes(total)}, to {order.place}")
         objects = store.objects(order.prefix)
-        notes = self._open_notes(objects)
+        notes = self._open_notes(files, objects)
         proven, tasks = self._standing(snapshot, files, notes, objects)
         present = {path: done.size for path, done in proven.items()} | {task.file.path: task.present_bytes() for task in tasks}
         if any(present.values()):
@@ -175,10 +176,11 @@ class Seeding:
                 f"{snapshot.repository} at {snapshot.commit} lacks {len(missing)} shards of its index, such as {missing[0]}"
             )
 
-    def _open_notes(self, objects: Mapping[str, StoredObject]) -> Notes:
+    def _open_notes(self, files: tuple[HubFile, ...], objects: Mapping[str, StoredObject]) -> Notes:
         """The notes of an earlier run; what an older manifest proved goes into them, and that manifest goes away.
 
-        It must be gone before the first object changes: whoever reads it trusts it.
+        It must be gone before the first object changes: whoever reads it trusts it. What is to be written is noted before it is: a
+        run of another revision removes it, should this one be killed and given up.
         """
         order, store = self._order, self._store
         notes = Notes.read(store, order.prefix)
@@ -186,6 +188,7 @@ class Seeding:
         if old is not None:
             notes.previous |= {file.path for file in old.files}
             notes.done = {file.path: file for file in old.files if file.is_at(objects.get(order.prefix + file.path))} | notes.done
+        notes.previous |= {*notes.done, *notes.uploads, *(file.path for file in files)}
         notes.write(store)
         store.delete(manifest_key(order.prefix))
         return notes
@@ -194,12 +197,13 @@ class Seeding:
         self, snapshot: Snapshot, files: tuple[HubFile, ...], notes: Notes, objects: Mapping[str, StoredObject]
     ) -> tuple[dict[str, SeededFile], list[Task]]:
         """Files that are in the bucket and proven, and tasks for the others. Ends uploads that nobody will finish."""
-        self._abort_stale(files, notes)
+        noted = {(self._order.prefix + path, upload.upload) for path, upload in notes.uploads.items()}
         with ThreadPoolExecutor(_LOOKERS) as pool:
             standing = list(pool.map(lambda file: self._look(snapshot, file, notes, objects), files))
         proven = {found.path: found for found in standing if isinstance(found, SeededFile)}
         notes.done = dict(proven)
         tasks = [task for task in standing if isinstance(task, Task)]
+        self._abort_stale(noted, tasks, notes)
         # Large ones first: the last to end should not be one that began late.
         return proven, sorted(tasks, key=lambda task: -task.file.size)
 
@@ -217,7 +221,8 @@ class Seeding:
         part_bytes = self._limits.part_bytes(file.size)
         if file.size <= part_bytes:
             return Task(file, key, part_bytes)
-        if upload is not None and upload.identity == file.identity:
+        # Larger parts than now are beyond the bound of memory.
+        if upload is not None and upload.identity == file.identity and upload.part_bytes <= part_bytes:
             parts = self._store.parts(key, upload.upload)
             if parts is not None:
                 task = Task(file, key, upload.part_bytes, upload.upload)
@@ -226,20 +231,13 @@ class Seeding:
         new = begin(self._store, notes, file, key, part_bytes, snapshot.commit)
         return Task(file, key, part_bytes, new)
 
-    def _abort_stale(self, files: tuple[HubFile, ...], notes: Notes) -> None:
-        """Ends uploads below the prefix that this run does not go on with: those of other revisions, and orphans."""
+    def _abort_stale(self, noted: set[tuple[str, str]], tasks: list[Task], notes: Notes) -> None:
+        """Ends uploads below the prefix that no task goes on with: of other revisions, other part sizes, whole files, or nobody."""
         store, prefix = self._store, self._order.prefix
-        identities = {file.path: file.identity for file in files}
-        keep = {(prefix + path, upload.upload) for path, upload in notes.uploads.items() if identities.get(path) == upload.identity}
-        found = set(store.uploads(prefix))
-        # MinIO tells uploads of a whole key only.
-        keys = {prefix + path for path in {*identities, *notes.uploads}} - {key for key, _ in found}
-        with ThreadPoolExecutor(_LOOKERS) as pool:
-            for uploads in pool.map(store.uploads, sorted(keys)):
-                found.update(uploads)
-        noted = {(prefix + path, upload.upload) for path, upload in notes.uploads.items()}
-        for key, upload in sorted((found | noted) - keep):
-            if key.startswith(prefix):
+        going_on = {task.upload for task in tasks}
+        notes.uploads = {path: upload for path, upload in notes.uploads.items() if upload.upload in going_on}
+        for key, upload in sorted(store.all_uploads(prefix, {prefix + path for path in notes.previous}) | noted):
+            if key.startswith(prefix) and upload not in going_on:
                 store.abort(key, upload)
                 say(f"ended an unfinished upload of {key} that nobody will go on with")
 
@@ -247,10 +245,11 @@ class Seeding:
         """Removes what an older manifest listed and this one does not, looks once more, and writes the manifest."""
         store, prefix = self._store, self._order.prefix
         wanted = {file.path for file in manifest.files}
-        for path in sorted(notes.previous - wanted):
-            store.delete(prefix + path)
-            say(f"removed {prefix}{path}, which belonged to an earlier revision")
         objects = store.objects(prefix)
+        for key in sorted({prefix + path for path in notes.previous - wanted} & set(objects)):
+            store.delete(key)
+            del objects[key]
+            say(f"removed {key}, which belonged to an earlier revision")
         problems = manifest.problems(objects)
         if problems:
             raise Failure(f"{self._order.place} changed while it was written: {problems[0]}; run again")
@@ -266,8 +265,9 @@ class Seeding:
 def main(environment: Mapping[str, str] = os.environ) -> int:
     stop = Stop()
     signal.signal(
-        signal.SIGTERM, lambda *_: stop.because(Failure("told to stop (SIGTERM); the next run goes on where this one was"))
+        signal.SIGTERM, lambda *_: stop.because(Interrupted("told to stop (SIGTERM); the next run goes on where this one was"))
     )
+    # By 1 the Job has failed for good, by any other it starts another pod (manifests/jobs.py).
     code = 1
     try:
         trust_extra_authority(environment)
@@ -286,12 +286,12 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         else:
             raise Failure(f"WEIGHTS_MODE {mode!r} is unknown: use seed or verify")
         return 0
-    except Stopped:
-        sentence = f"seeding failed: {stop.reason or 'stopped'}"
-        # Not this job's own failure: its Job starts another pod.
-        code = 128 + signal.SIGTERM
-    except Failure as failure:
-        sentence = f"seeding failed: {failure}"
+    except (Failure, Stopped) as ended:
+        # The first reason counts: what fails after it fails because of it.
+        reason = stop.reason or ended
+        sentence = f"seeding failed: {str(reason) or 'stopped'}"
+        if isinstance(reason, Interrupted):
+            code = 128 + signal.SIGTERM
     except Exception as error:  # the last line must name the reason, whatever it is
         sentence = f"seeding failed: {type(error).__name__}: {error}"
     sentence = " ".join(sentence.split())

@@ -134,7 +134,8 @@ class OpenUpload:
 class Notes:
     """What a job has done so far, kept in the bucket beside the manifest until that is written.
 
-    done: files that were proven and are whole; uploads: those under way; previous: paths that an earlier manifest listed.
+    done: files that were proven and are whole; uploads: those under way; previous: paths that earlier manifests and jobs may have
+    written to.
     """
 
     key: str
@@ -171,10 +172,14 @@ class Notes:
             self.uploads = {**self.uploads, path: upload}
         self.write(store)
 
-    def finished(self, store: Store, file: SeededFile) -> None:
+    def proven(self, file: SeededFile) -> None:
+        """Kept with the next write. For small files, which are soon read back."""
         with self._lock:
             self.uploads = {path: upload for path, upload in self.uploads.items() if path != file.path}
             self.done = {**self.done, file.path: file}
+
+    def finished(self, store: Store, file: SeededFile) -> None:
+        self.proven(file)
         self.write(store)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from mistral_on_l4.jobs.weights_limits import Failure, Limits
 
 _READ_BYTES = 1024 * 1024
+_LOOKERS = 8
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 # The last but one is versitygw's word for an unknown key.
 _REFUSED = frozenset(
@@ -179,13 +181,21 @@ class Store:
     def uploads(self, prefix: str) -> list[tuple[str, str]]:
         """(key, upload id) of unfinished uploads under a prefix; of one page, as paging is broken on some servers.
 
-        MinIO lists uploads only for a prefix that is a whole key.
+        MinIO lists uploads only for a prefix that is a whole key: see `all_uploads`.
         """
         try:
             answer = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix)
         except (ClientError, BotoCoreError) as error:
             raise self.failure(error, f"list uploads of {prefix}") from error
         return [(item["Key"], item["UploadId"]) for item in answer.get("Uploads", [])]
+
+    def all_uploads(self, prefix: str, keys: Iterable[str]) -> set[tuple[str, str]]:
+        """Unfinished uploads under a prefix on any server; keys: those that may have one, which are asked for one by one."""
+        found = set(self.uploads(prefix))
+        with ThreadPoolExecutor(_LOOKERS) as pool:
+            for uploads in pool.map(self.uploads, sorted(set(keys) - {key for key, _ in found})):
+                found.update(uploads)
+        return found
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         try:

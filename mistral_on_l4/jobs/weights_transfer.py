@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -147,9 +148,10 @@ class Transfer:
             self._change.notify_all()
         for _ in senders:
             self._to_send.put(None)
+        end = time.monotonic() + _STOP_SECONDS
         for thread in (*readers, *senders):
-            # One that waits for a stalled peer is left behind: the process ends.
-            thread.join(timeout=_STOP_SECONDS if self._stop.is_set() else None)
+            # Those that wait for a stalled peer are left behind: the process ends.
+            thread.join(timeout=max(end - time.monotonic(), 0.0) if self._stop.is_set() else None)
         if self._stop.is_set():
             raise self._stop.reason or Stopped()
         return self.results
@@ -214,8 +216,9 @@ class Transfer:
 
     def _buffer(self, length: int) -> bytearray:
         with self._change:
-            if self._free and len(self._free[-1]) == length:
-                return self._free.pop()
+            # One goes for each that comes, or those that are free would be beyond the bound.
+            if self._free and len(free := self._free.pop()) == length:
+                return free
         return bytearray(length)
 
     def _release(self, data: bytearray) -> None:
@@ -308,7 +311,7 @@ class Transfer:
     def _finished(self, task: Task, sha256: str, found: StoredObject) -> None:
         seeded = SeededFile(task.file.path, found.size, sha256, found.etag)
         if task.whole:
-            self._notes.done[task.file.path] = seeded  # written with the next large file: a small one is soon read back
+            self._notes.proven(seeded)
         else:
             self._notes.finished(self._store, seeded)
         with self._change:
