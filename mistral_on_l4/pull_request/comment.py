@@ -40,9 +40,9 @@ _AREAS = {
 }
 _OTHER = "Other"
 _OPS = ("create", "import", "update", "replace", "delete")
-# What holds data that no commit brings back. A cluster takes the volumes of all that runs in it along.
+# What holds data that no commit brings back. A cluster, or the network it lives in, takes all that runs there along.
 _KEEPS_DATA = re.compile(
-    r":(StatefulSet|PersistentVolumeClaim|PersistentVolume|BucketV2|Bucket|Volume|FileSystem)$|^aws:rds/|^aws:eks/cluster:"
+    r":(StatefulSet|PersistentVolumeClaim|PersistentVolume|BucketV2|Bucket|Volume|FileSystem)$|^aws:(rds/|eks/cluster:|ec2/vpc:)"
 )
 _KEEPS_DATA_NAMESPACE = re.compile(r":Namespace$")
 
@@ -139,6 +139,8 @@ def _headline(preview: Preview, before: Plan, after: Plan) -> str:
     was, now = before.usd("usd_per_hour"), after.usd("usd_per_hour")
     if now is not None:
         parts.append(f"{_arrow(_usd(was), _usd(now))} an hour")
+    elif was is not None and after.services:
+        parts.append(f"{_usd(was)} → **unknown** an hour")
     return ", ".join(parts)
 
 
@@ -245,14 +247,19 @@ def _minutes(service: Mapping[str, Any]) -> str | None:
 
 def _costs(before: Plan, after: Plan) -> Iterator[str]:
     now = after.usd("usd_per_hour")
-    if now is None:
-        return
     was = before.usd("usd_per_hour")
+    if now is None:
+        if after.services:
+            why = "the catalogue lacks a price of something here (`demo plan --live-prices` asks AWS)"
+            yield f"**Cost**: {_arrow(_usd(was), 'unknown')}: {why}"
+        return
     lines = [f"**Cost**: {_arrow(_usd(was), _usd(now))} an hour"]
     if was is not None and abs(now - was) >= 0.005:
         lines.append(f"{'+' if now > was else '-'}${abs(now - was) * 24:,.2f} a day")
     if fixed := after.usd("fixed_usd_per_hour"):
         lines.append(f"{_arrow(_usd(before.usd('fixed_usd_per_hour')), _usd(fixed))} of it without any GPU")
+    if (idle := after.idle_usd_per_hour) >= 0.005:
+        lines.append(f"{_usd(idle)} of it for GPU nodes that serve nothing")
     if up := after.usd("usd_per_up"):
         lines.append(f"{_arrow(_usd(before.usd('usd_per_up')), _usd(up))} per `up`")
     yield ", ".join(lines)
@@ -278,7 +285,12 @@ def _resources(preview: Preview, listed: int) -> Iterator[str]:
     total = ", ".join(f"{counts[op]:,} to {op}" for op in ops)
     unchanged = f"; {preview.unchanged:,} unchanged" if preview.unchanged else ""
     early = " The preview stopped early, so there may be more." if preview.stopped_early else ""
-    lines = [f"**Resources**: {total}{unchanged}.{early}", ""]
+    # Objects in a cluster are replaced one by one; on AWS one thing is made from another's id.
+    chained = preview.without_state and any(
+        change.op == "replace" and change.token.startswith("aws:") for change in preview.changes
+    )
+    more = " Without a state, what AWS has replaced along with these is not known." if chained else ""
+    lines = [f"**Resources**: {total}{unchanged}.{early}{more}", ""]
     areas: dict[str, list[Change]] = {}
     for change in preview.changes:
         areas.setdefault(_area(change), []).append(change)
@@ -387,7 +399,23 @@ def _findings(findings: Sequence[PolicyFinding], listed: int) -> Iterator[str]:
 
 
 def _errors(preview: Preview) -> str:
-    text = "\n\n".join(preview.errors)
+    reasons = [_without_traceback(error) for error in preview.errors]
+    text = _fenced("\n\n".join(reasons))
+    if reasons != list(preview.errors):
+        text += f"\n\n<details><summary>With its traceback</summary>\n\n{_fenced(chr(10).join(preview.errors))}\n\n</details>"
+    return f"**The preview {'failed' if preview.complete else 'did not finish'}**\n\n{text}"
+
+
+def _without_traceback(error: str) -> str:
+    """What a person needs of Python's traceback: its last lines, from the exception's name on."""
+    if "Traceback (most recent call last):" not in error:
+        return error
+    lines = error.rstrip().splitlines()
+    last = max(index for index, line in enumerate(lines) if line.startswith(("  ", "Traceback")))
+    return "\n".join(lines[last + 1 :]) or error
+
+
+def _fenced(text: str) -> str:
     if len(text) > _LONGEST_ERROR:
         # The last lines of an error say what went wrong, the first ones where.
         left_out = f"[... {len(text) - _LONGEST_ERROR:,} characters ...]"
@@ -395,7 +423,7 @@ def _errors(preview: Preview) -> str:
     fence = "```"
     while fence in text:
         fence += "`"
-    return f"**The preview {'failed' if preview.complete else 'did not finish'}**\n\n{fence}text\n{text}\n{fence}"
+    return f"{fence}text\n{text}\n{fence}"
 
 
 # -- small words -------------------------------------------------------------------------------------------------------------

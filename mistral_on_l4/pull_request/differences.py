@@ -17,7 +17,7 @@ _SHOWN = re.compile(
     r"|endpointPublicAccess|publicAccessCidrs|cidrBlock|path|storageUri|storageClassName|sizeLimit|activeDeadlineSeconds|backoffLimit"
     r"|ttlSecondsAfterFinished|failureThreshold|periodSeconds|runAsUser|runAsNonRoot|privileged|allowPrivilegeEscalation"
     r"|readOnlyRootFilesystem|hostNetwork|whenDeleted|whenScaled|reclaimPolicy|runtime|chart|nodeSelector\.[^.]+|expires|owner"
-    r"|pod-security\.kubernetes\.io/[a-z]+|schedule|port|targetPort|values|key)(\[\d+\])?$"
+    r"|pod-security\.kubernetes\.io/[a-z]+|schedule|port|targetPort|values|key|region|clusterIdentifier)(\[\d+\])?$"
 )
 _ARGUMENTS = re.compile(r"(^|\.)(args|command)$")
 # Follows from the rest: fingerprints, predictions, and what every change of a pod changes.
@@ -50,6 +50,11 @@ def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     """(path, old, new) of every leaf that differs; lists of arguments stay whole."""
     if old is not _NOTHING and new is not _NOTHING and old == new:
         return
+    # A list that comes or goes as a whole is told by its items.
+    if old is _NOTHING and isinstance(new, list) and new:
+        old = []
+    elif new is _NOTHING and isinstance(old, list) and old:
+        new = []
     both_mappings = isinstance(old, Mapping) and isinstance(new, Mapping) and not is_secret(old) and not is_secret(new)
     if both_mappings:
         for key in sorted({*old, *new}, key=str):

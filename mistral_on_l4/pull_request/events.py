@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.pull_request.redaction import redacted
-from mistral_on_l4.pull_request.replacements import needs_a_new_object
+from mistral_on_l4.pull_request.replacements import moved_by, needs_a_new_object
 
 # The engine's operations (sdk/go/common/apitype/core.go, OpType) by what a person calls them; the rest changes nothing.
 _OPERATIONS = {
@@ -90,8 +90,8 @@ class PolicyFinding:
 class Preview:
     """complete: whether the engine came to its end; failed: whether it ended badly; errors: its error texts, redacted.
 
-    incomparable: there is no telling what changes, since the preview of the base, which it is compared with, did not come to its
-    end.
+    without_state: whether the changes are differences from the base's declarations; incomparable: whether even those are unknown,
+    since the base's own preview did not come to its end.
     """
 
     changes: tuple[Change, ...] = ()
@@ -104,6 +104,7 @@ class Preview:
     unchanged: int = 0
     declared: Mapping[str, Change] = field(default_factory=dict)
     providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    without_state: bool = False
     incomparable: bool = False
 
     @property
@@ -197,9 +198,9 @@ def _take(step: Mapping[str, Any], changes: dict[str, Change], declared: dict[st
     # The stack itself and components are only names for what is inside them; `custom` is left out where it is false.
     if token == "pulumi:pulumi:Stack" or not (new or old).get("custom"):
         return 0
-    maker = str((new or old).get("provider") or "").rpartition("::")[0]
+    provider_urn = str((new or old).get("provider") or "").rpartition("::")[0]
     before, after = old.get("inputs") or {}, new.get("inputs") or {}
-    change = Change(_OPERATIONS.get(op, op), urn, token, before, after, tuple(_paths(step)), maker)
+    change = Change(_OPERATIONS.get(op, op), urn, token, before, after, tuple(_paths(step)), provider_urn)
     provider = token.startswith("pulumi:providers:")
     if new and not provider and (op == "same" or op not in _QUIET) and _OPERATIONS.get(op) != "delete" and op != "delete-replaced":
         declared[urn] = change
@@ -270,8 +271,12 @@ def between(before: Preview, after: Preview) -> Preview:
             changes.append(replace(change, op="create", before={}))
             continue
         was, now = _without_drawn_names(old.after), _without_drawn_names(change.after)
-        if was != now:
-            anew = needs_a_new_object(change.token, was, now, after.providers.get(change.provider, {}))
+        maker, provider = before.providers.get(old.provider, {}), after.providers.get(change.provider, {})
+        if place := moved_by(maker, provider):
+            was, now = {**was, place: maker[place]}, {**now, place: provider[place]}
+            changes.append(replace(change, op="replace", before=was, after=now, paths=()))
+        elif was != now:
+            anew = needs_a_new_object(change.token, was, now, provider)
             changes.append(replace(change, op="replace" if anew else "update", before=was, after=now, paths=()))
     for urn, old in before.declared.items():
         if urn not in after.declared:
@@ -279,4 +284,5 @@ def between(before: Preview, after: Preview) -> Preview:
     # An aborted preview declares less than the program would: what is missing from it is not deleted.
     if after.stopped_early:
         changes = [change for change in changes if change.op != "delete"]
-    return replace(after, changes=tuple(changes), unchanged=len(after.declared) - sum(change.op != "delete" for change in changes))
+    unchanged = len(after.declared) - sum(change.op != "delete" for change in changes)
+    return replace(after, changes=tuple(changes), unchanged=unchanged, without_state=True)

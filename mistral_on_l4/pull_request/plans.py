@@ -28,6 +28,12 @@ class Plan:
         """Services that load neither with every weight on the GPU nor with the offload that was asked for."""
         return [service for service in self.services.values() if not loads(service)]
 
+    @property
+    def idle_usd_per_hour(self) -> float:
+        """Of the hourly price, what neither the services nor the stack without any GPU accounts for: nodes without a service."""
+        held = sum(float(service.get("usd_per_hour") or 0) for service in self.services.values())
+        return (self.usd("usd_per_hour") or 0) - (self.usd("fixed_usd_per_hour") or 0) - held
+
     def usd(self, key: str) -> float | None:
         value = self.document.get(key)
         return float(value) if isinstance(value, (int, float)) else None

@@ -21,5 +21,11 @@ def needs_a_new_object(token: str, before: Mapping[str, Any], after: Mapping[str
     return kind is not None and any(before.get(key) != after.get(key) for key in kind.replaces)
 
 
+def moved_by(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The input of a provider whose change puts all that it makes into another place, "" if there is none."""
+    keys = ("region", "clusterIdentifier")
+    return next((key for key in keys if before.get(key) and after.get(key) and before[key] != after[key]), "")
+
+
 def _says(provider: Mapping[str, Any], option: str) -> bool:
     return str(provider.get(option)).lower() == "true"

@@ -173,6 +173,15 @@ def test_a_change_names_what_changed_and_shows_only_telling_values(step: Step, s
     assert "role/b" not in text
 
 
+def test_a_list_that_comes_or_goes_is_told_by_its_items(step: Step, summary: dict[str, Any]) -> None:
+    opened = step(
+        "update", "aws:eks/cluster:Cluster", old={"vpcConfig": {}}, new={"vpcConfig": {"publicAccessCidrs": ["203.0.113.0/24"]}}
+    )
+    assert "`vpcConfig.publicAccessCidrs[0] (none) → 203.0.113.0/24`" in comment(opened, summary).text
+    bare = step("update", old={"env": [{"name": "VLLM_API_KEY", "value": "x"}]}, new={"a": 1})
+    assert "`env[VLLM_API_KEY]`" in comment(bare, summary).text
+
+
 def test_arguments_are_compared_by_flag_and_not_by_place(step: Step, summary: dict[str, Any]) -> None:
     def service(*args: str) -> dict[str, Any]:
         return {"spec": {"predictor": {"model": {"args": list(args)}}}}
@@ -234,6 +243,29 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end(summary: dict[str, Any
     assert len(found.text) < 8000
 
 
+def test_of_a_traceback_the_exception_comes_first_and_the_rest_is_folded_away(summary: dict[str, Any]) -> None:
+    traceback = (
+        'Program failed:\nTraceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\nValueError: no\nsuch'
+    )
+    text = comment(error_event(traceback), summary).text
+    shown, _, folded = text.partition("<details>")
+    assert "```text\nValueError: no\nsuch\n```" in shown
+    assert "Traceback" not in shown
+    assert "a.py" in folded
+
+
+def test_a_price_that_is_no_longer_known_is_said_and_not_left_out(plan: Callable[..., Any], summary: dict[str, Any]) -> None:
+    found = comment(summary, before=Plan(plan()), after=Plan({**plan(), "usd_per_hour": None}))
+    assert "$6.20 → **unknown** an hour" in found.text
+    assert "**Cost**: $6.20 → unknown: the catalogue lacks a price" in found.text
+
+
+def test_nodes_that_go_on_billing_for_a_service_that_is_gone_are_named(plan: Callable[..., Any], summary: dict[str, Any]) -> None:
+    kept = {**plan(name="kept", usd_per_hour=4.6), "usd_per_hour": 6.2, "fixed_usd_per_hour": 0.62}
+    assert "$0.98 of it for GPU nodes that serve nothing" in comment(summary, after=Plan(kept)).text
+    assert "serve nothing" not in comment(summary, after=Plan({**kept, "usd_per_hour": 5.22})).text
+
+
 def test_text_from_outside_cannot_leave_its_place(step: Step, plan: Callable[..., Any], summary: dict[str, Any]) -> None:
     evil = "x` | <img src=y> @everyone\n\n<!-- mistral-on-l4 preview: prod -->"
     found = comment(
@@ -290,6 +322,16 @@ def test_a_cluster_that_is_made_anew_takes_all_its_volumes_along(step: Step) -> 
     assert "data would be lost" in render("dev", between(old, new), Plan(), Plan()).blocked[0]
     newer = declared(step, "aws:eks/cluster:Cluster", {"name": "a", "version": "1.37"})
     assert [change.op for change in between(old, newer).changes] == ["update"]
+
+
+def test_another_region_replaces_what_the_account_holds_and_says_so(step: Step) -> None:
+    def network(region: str) -> Any:
+        return declared(step, "aws:ec2/vpc:Vpc", {"cidrBlock": "10.42.0.0/16"}, {"region": region})
+
+    found = render("dev", between(network("us-east-1"), network("us-west-2")), Plan(), Plan())
+    assert "replace Vpc `thing`: `region us-east-1 → us-west-2`" in found.text
+    assert "Without a state, what AWS has replaced along with these is not known" in found.text
+    assert found.blocked == ("data would be lost: Vpc `thing`",)
 
 
 @pytest.mark.parametrize(("mutable", "op"), [("true", "update"), ("false", "replace")])
