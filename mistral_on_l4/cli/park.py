@@ -69,9 +69,8 @@ def resize_pools(
             pool = (found.get("labels") or {}).get(POOL_LABEL)
             # In an adopted cluster another stack may have pools of the same names.
             ours = (found.get("tags") or {}).get(STACK_TAG) == stack
-            if not ours or pool not in wanted or found["status"] == "DELETING":
-                continue
-            (failed if found["status"] == "CREATE_FAILED" else groups)[pool] = name
+            if ours and pool is not None and pool in wanted and found["status"] != "DELETING":
+                (failed if found["status"] == "CREATE_FAILED" else groups)[pool] = name
     absent = set(wanted) - set(groups) - set(failed)
     if missing := sorted(pool for pool in absent if wanted[pool] or absent == set(wanted)):
         raise Failure(f"cluster {cluster} has no node group of stack {stack} for pool {', '.join(missing)}: `pulumi up` makes it")
