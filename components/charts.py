@@ -13,6 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import Namespace
+from components.namespaces import STACK_LABEL
 from mistral_on_l4.images import image
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.settings import ImagesSettings
@@ -76,7 +77,7 @@ class Charts(pulumi.ComponentResource):
         self._namespaces = {
             namespace: Namespace(
                 f"{name}-{namespace}",
-                metadata={"name": namespace, "labels": dict(MANAGER_LABELS)},
+                metadata={"name": namespace, "labels": {**MANAGER_LABELS, STACK_LABEL: pulumi.get_stack()}},
                 opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
             )
             for namespace in sorted({chart.namespace for chart in CHARTS})

@@ -100,13 +100,14 @@ class Cluster(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class AdoptedCluster:
-    """A cluster that exists: the same answers, without a resource. subnet_ids: where it has its network interfaces."""
+    """A cluster that exists: the same answers, without a resource. subnet_ids: where it has its network interfaces, in vpc."""
 
     cluster_name: str
     endpoint: str
     ca: str
     identity: str
     subnet_ids: Sequence[str]
+    vpc: str
     version: str
 
     @property
@@ -134,6 +135,7 @@ def adopt(cluster_name: str, region: str) -> AdoptedCluster:
         found["certificateAuthorities"][0]["data"],
         f"{found['arn']}@{found['createdAt']}",
         tuple(found["vpcConfig"]["subnetIds"]),
+        found["vpcConfig"]["vpcId"],
         found["version"],
     )
 

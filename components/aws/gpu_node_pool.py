@@ -33,7 +33,8 @@ class GpuNodePoolArgs:
     role_arn: pulumi.Input[str]
     subnets: Mapping[str, pulumi.Input[str]]
     root_gib: int
-    release_version: str | None
+    release_version: str
+    release_pinned: bool
     tags: Mapping[str, str]
 
 
@@ -64,6 +65,8 @@ class GpuNodePool(pulumi.ComponentResource):
                 capacity_type=settings.capacity_type,
                 ami_type=AMI_TYPE,
                 release_version=args.release_version,
+                release_pinned=args.release_pinned,
+                scarce=True,
                 nvme=nvme,
                 root_gib=args.root_gib if nvme else _WITHOUT_NVME_GIB,
                 root_throughput=125 if nvme else _WITHOUT_NVME_MIBPS,

@@ -38,7 +38,8 @@ class Network(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
         if args.settings.existing_vpc_id:
-            self.subnets, self.ready = existing_subnets(args.settings.existing_subnet_ids, args.region), []
+            vpc = args.settings.existing_vpc_id
+            self.subnets, self.ready = existing_subnets(args.settings.existing_subnet_ids, args.region, vpc), []
         else:
             self.subnets, self.ready = self._make()
         self.register_outputs({"subnetIds": list(self.subnets.values())})
@@ -130,14 +131,19 @@ class Network(pulumi.ComponentResource):
         return nat
 
 
-def existing_subnets(ids: Sequence[str], region: str) -> dict[str, pulumi.Input[str]]:
-    """Zone -> id of subnets that are there already. Raises pulumi.RunError if they do not reach two zones."""
-    found = {aws.lookup("aws:ec2/getSubnet:getSubnet", id=subnet, region=region)["availabilityZone"]: subnet for subnet in ids}
-    if len(found) < 2:
+def existing_subnets(ids: Sequence[str], region: str, vpc: str) -> dict[str, pulumi.Input[str]]:
+    """Zone -> id of subnets that are there already. Raises pulumi.RunError if they lie elsewhere, or do not reach two zones."""
+    subnets = {subnet: aws.lookup("aws:ec2/getSubnet:getSubnet", id=subnet, region=region) for subnet in ids}
+    if elsewhere := [f"{subnet} in {found['vpcId']}" for subnet, found in subnets.items() if found.get("vpcId", vpc) != vpc]:
         raise pulumi.RunError(
-            f"mistral-on-l4:network.existingSubnetIds names subnets in {len(found)} zone ({', '.join(found)}): EKS needs two"
+            f"mistral-on-l4:network.existingSubnetIds: {', '.join(elsewhere)}, not in {vpc}: name subnets of one VPC"
         )
-    return dict(sorted(found.items()))
+    zones = {found["availabilityZone"]: subnet for subnet, found in subnets.items()}
+    if len(zones) < 2:
+        raise pulumi.RunError(
+            f"mistral-on-l4:network.existingSubnetIds names subnets in {len(zones)} zone ({', '.join(zones)}): EKS needs two"
+        )
+    return dict(sorted(zones.items()))
 
 
 def subnet_blocks(cidr: str, zones: int) -> list[tuple[str, str]]:

@@ -32,7 +32,8 @@ spec:
 class NodePoolArgs:
     """cluster_name: known in a preview; cluster: the same as an Output; subnet_ids: where instances may start; root_gib: of the
     gp3 root volume; root_throughput: its MiB/s; nvme: lay everything that grows on the instance's disks; release_version: of the
-    node image, None for EKS's newest; taints: key -> (value, effect by AWS's words).
+    node image, None for EKS's newest; release_pinned: the settings name it, so a change of it is meant; scarce: an update ends the
+    old nodes before it starts new ones; taints: key -> (value, effect by AWS's words).
     """
 
     pool: str
@@ -49,6 +50,8 @@ class NodePoolArgs:
     nvme: bool = False
     capacity_type: str = "ON_DEMAND"
     release_version: str | None = None
+    release_pinned: bool = False
+    scarce: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -103,7 +106,8 @@ class NodePool(pulumi.ComponentResource):
             release_version=args.release_version,
             launch_template={"id": template.id, "version": template.latest_version.apply(_whole)},
             scaling_config={"minSize": 0, "desiredSize": args.count, "maxSize": max(args.count, 1)},
-            update_config={"maxUnavailable": 1},
+            # By default an update starts up to two nodes in every zone before it ends one.
+            update_config={"maxUnavailable": 1, **({"updateStrategy": "MINIMAL"} if args.scarce else {})},
             labels=dict(args.labels),
             taints=[{"key": key, "value": value, "effect": effect} for key, (value, effect) in args.taints.items()],
             tags=tags,
@@ -112,8 +116,10 @@ class NodePool(pulumi.ComponentResource):
                 depends_on=[*depends_on],
                 # The quota rarely has room for a pool and its successor side by side.
                 delete_before_replace=True,
-                # The image is chosen once, when the group is made; it does not roll over because AWS published a newer one.
-                ignore_changes=["releaseVersion"] if args.release_version else None,
+                # The image is chosen once, when the group is made; it does not roll over because AWS published a newer one. One
+                # that the settings name is wanted, also where it is older, and a group cannot go back to an older image.
+                ignore_changes=None if args.release_pinned else ["releaseVersion"],
+                replace_on_changes=["releaseVersion"] if args.release_pinned else None,
                 custom_timeouts=pulumi.CustomTimeouts(create=_CREATE, update="30m", delete="30m"),
                 hooks=pulumi.ResourceHookBinding(on_error=[_explanation(name)]),
             ),

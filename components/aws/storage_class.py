@@ -8,7 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import StorageClass
+from components.namespaces import STACK_LABEL
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
+
+DEFAULT, STORE = STORAGE_CLASSES = ("gp3", "gp3-weights")
 
 # gp3's baseline, without extra cost, and its ratio: at most a quarter MiB/s per IOPS.
 BASE_THROUGHPUT = 125
@@ -36,10 +39,10 @@ class StorageClasses(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:aws:StorageClasses", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on])
         self.ready = [
-            _gp3(f"{name}-default", "gp3", BASE_THROUGHPUT, tags, True, child),
-            _gp3(f"{name}-store", "gp3-weights", throughput_mibps, tags, False, child),
+            _gp3(f"{name}-default", DEFAULT, BASE_THROUGHPUT, tags, True, child),
+            _gp3(f"{name}-store", STORE, throughput_mibps, tags, False, child),
         ]
-        self.default, self.store = "gp3", "gp3-weights"
+        self.default, self.store = DEFAULT, STORE
         self.register_outputs({})
 
 
@@ -51,7 +54,11 @@ def _gp3(
     tagging = {f"tagSpecification_{index}": f"{key}={text}" for index, (key, text) in enumerate(sorted(tags.items()), 1)}
     return StorageClass(
         name,
-        metadata={"name": class_name, "labels": dict(MANAGER_LABELS), "annotations": annotations},
+        metadata={
+            "name": class_name,
+            "labels": {**MANAGER_LABELS, STACK_LABEL: pulumi.get_stack()},
+            "annotations": annotations,
+        },
         provisioner="ebs.csi.aws.com",
         parameters={
             "type": "gp3",

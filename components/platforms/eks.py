@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,6 +14,7 @@ from components.aws.gpu_node_pool import TAINT_KEY, GpuNodePool, GpuNodePoolArgs
 from components.aws.kubeconfig import kubeconfig
 from components.aws.network import Network, NetworkArgs, existing_subnets
 from components.aws.node_pool import NodePool, NodePoolArgs
+from components.aws.refusals import refuse_another_stack, refuse_exposure, refuse_reserved_names, refuse_two_regions
 from components.aws.resources import lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.storage_class import StorageClasses
@@ -23,13 +23,9 @@ from components.aws.volume_guard import VolumeGuard, VolumeGuardArgs
 from components.aws.zones import common_zones, offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull
-from components.namespaces import owned_elsewhere
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.account import REHEARSAL_ACCOUNT, cluster_name
-from mistral_on_l4.aws_session import AwsTrouble, session
-from mistral_on_l4.eks_access import token_status
 from mistral_on_l4.images import image
-from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.manifests.metadata import POOL_LABEL
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue
@@ -51,6 +47,7 @@ BROKEN_RELEASES = (
     ("20260423", "20260511", "unprivileged device plugins find no GPU (amazon-eks-ami#2706)"),
     ("20260818", "20260826", "NVIDIA's toolkit 1.20.0 breaks some GPU pods (amazon-eks-ami#2790)"),
 )
+_RELEASES = "https://github.com/awslabs/amazon-eks-ami/releases"
 
 
 class EksPlatform(pulumi.ComponentResource):
@@ -66,8 +63,9 @@ class EksPlatform(pulumi.ComponentResource):
         self._name, self._settings, self._catalogue = name, settings, catalogue
         self._child = pulumi.ResourceOptions(parent=self)
         stack = pulumi.get_stack()
-        _refuse_two_regions(settings.region)
-        _refuse_exposure(settings)
+        refuse_two_regions(settings.region)
+        refuse_exposure(settings)
+        refuse_reserved_names(settings, {STORAGE_POOL, SYSTEM_POOL})
         self.rehearsal = lookup("aws:index/getCallerIdentity:getCallerIdentity")["accountId"] == REHEARSAL_ACCOUNT
         self._tags = stack_tags(stack, settings.tags)
         self._cluster_name = cluster_name(settings, stack)
@@ -178,9 +176,10 @@ class EksPlatform(pulumi.ComponentResource):
     def _adopted(self) -> Mapping[str, pulumi.Input[str]]:
         adopted = adopt(self._cluster_name, self._settings.region)
         if not self.rehearsal:
-            _refuse_another_stack(adopted, self._settings)
+            refuse_another_stack(adopted, self._settings)
         self._cluster = adopted
-        return existing_subnets(self._settings.network.existing_subnet_ids or adopted.subnet_ids, self._settings.region)
+        subnets = self._settings.network.existing_subnet_ids or adopted.subnet_ids
+        return existing_subnets(subnets, self._settings.region, adopted.vpc)
 
     def _software(self, subnets: Mapping[str, pulumi.Input[str]]) -> tuple[StorageClasses, list[pulumi.Resource]]:
         """Add-ons and system nodes, in the order in which a node gets ready; answers storage and what controllers run on."""
@@ -236,7 +235,13 @@ class EksPlatform(pulumi.ComponentResource):
         if self._settings.object_store.kind == "minio":
             sizes = {SYSTEM_POOL: (instance, max(1, count - 1)), STORAGE_POOL: (self._storage_instance, 1)}
         # In one zone, the NAT gateway's: a volume cannot follow its pod into another, where a new node might come up.
-        subnet = next(iter(subnets.values()))
+        offered = set.intersection(*(set(self._offered[kind]) for kind, _ in sizes.values()))
+        subnet = next((found for zone, found in subnets.items() if zone in offered), None)
+        if subnet is None:
+            raise pulumi.RunError(
+                f"{PROJECT}:network.existingSubnetIds: none of the zones {', '.join(subnets)} offers the system nodes' types "
+                f"(all of them are offered in: {', '.join(sorted(offered)) or 'no zone'}): name a subnet in one that does"
+            )
         return [
             NodePool(
                 pool,
@@ -277,6 +282,7 @@ class EksPlatform(pulumi.ComponentResource):
                 subnets=zones,
                 root_gib=int(self._catalogue.rates.root_volume_gb),
                 release_version=self._release,
+                release_pinned=self._settings.cluster.gpu_release_version is not None,
                 tags=self._tags,
             ),
             [*self._nodes_need, *after],
@@ -285,54 +291,26 @@ class EksPlatform(pulumi.ComponentResource):
 
     def _gpu_release(self) -> str:
         """Release of the GPU node image: the pinned one, or the newest for this Kubernetes version. Warns of broken ones."""
-        release = self._settings.cluster.gpu_release_version or self._newest_gpu_release()
+        version = self._cluster.version if isinstance(self._cluster, AdoptedCluster) else self._settings.cluster.version
+        pinned = self._settings.cluster.gpu_release_version
+        if pinned and not pinned.startswith(f"{version}."):
+            raise pulumi.RunError(
+                f"{PROJECT}:cluster.gpuReleaseVersion {pinned} is a node image for another Kubernetes than the cluster's "
+                f"{version}: {_RELEASES} lists the releases, each with its versions"
+            )
+        release = pinned or self._newest_gpu_release(version)
         date = release.rpartition("-")[2]
         for first, last, why in BROKEN_RELEASES:
             if first <= date <= last:
                 pulumi.log.warn(
-                    f"GPU node image {release} is known to be broken: {why}; pin another one with "
-                    f"{PROJECT}:cluster.gpuReleaseVersion, such as 1.36.1-20260714"
+                    f"GPU node image {release} is known to be broken: {why}; pin another one for {version} with "
+                    f"{PROJECT}:cluster.gpuReleaseVersion ({_RELEASES} lists them)"
                 )
         return release
 
-    def _newest_gpu_release(self) -> str:
-        version = self._cluster.version if isinstance(self._cluster, AdoptedCluster) else self._settings.cluster.version
+    def _newest_gpu_release(self, version: str) -> str:
         path = f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
         return str(lookup("aws:ssm/getParameter:getParameter", name=path, region=self._settings.region)["value"])
-
-
-def _refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:
-    """Looks into an adopted cluster before anything is declared; one that cannot be looked into is only warned of."""
-    name = cluster.cluster_name
-    try:
-        token = token_status(session(settings.region), name, settings.region)["token"]
-        config = {
-            "current-context": name,
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-            "clusters": [{"name": name, "cluster": {"server": cluster.endpoint, "certificate-authority-data": cluster.ca}}],
-            "users": [{"name": name, "user": {"token": token}}],
-        }
-        problem = owned_elsewhere(KubeClient.from_kubeconfig_text(json.dumps(config)), settings.namespaces)
-    except (AwsTrouble, ApiError, OSError, ValueError) as error:
-        pulumi.log.warn(f"whether another stack lives in cluster {name} could not be looked at: {error}")
-        return
-    if problem:
-        raise pulumi.RunError(problem)
-
-
-def _refuse_exposure(settings: Settings) -> None:
-    if settings.access.exposure != "none":
-        raise pulumi.RunError(
-            f"{PROJECT}:access.exposure {settings.access.exposure!r} is not built for platform 'eks': vLLM's key guards /v1 alone, "
-            "so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` reach it"
-        )
-
-
-def _refuse_two_regions(region: str) -> None:
-    """The lookups and the plan use the stack's region, the provider its own: they must be one."""
-    configured = pulumi.Config("aws").get("region")
-    if configured and configured != region:
-        raise pulumi.RunError(f"{PROJECT}:region is {region} and aws:region is {configured}: set one of them only, or both alike")
 
 
 def _storage_instance(settings: Settings, catalogue: Catalogue) -> str:

@@ -24,13 +24,15 @@ def engine_of() -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test looks for AWS credentials on this machine."""
-    from components.platforms import eks
+    from components.aws import refusals
     from mistral_on_l4.aws_session import AwsTrouble
 
     def nobody(*_: Any) -> Any:
         raise AwsTrouble("no AWS credentials")
 
-    monkeypatch.setattr(eks, "token_status", nobody)
+    monkeypatch.setattr(refusals, "token_status", nobody)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
 
 
 # Runs of the program by what went in: a test only looks at what a run recorded, so tests share it.
@@ -111,6 +113,32 @@ def test_an_existing_network_is_looked_up_and_nothing_of_it_is_made(up: Callable
     ] * 4
     (cluster,) = engine.of("aws:eks/cluster:Cluster")
     assert cluster.inputs["vpcConfig"]["subnetIds"] == ["subnet-a", "subnet-b"]
+
+
+def test_subnets_of_another_network_than_the_named_one_are_refused(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any]
+) -> None:
+    engine = engine_of()
+    places = {"subnet-a": "vpc-1", "subnet-b": "vpc-2"}
+    engine.calls["aws:ec2/getSubnet:getSubnet"] = lambda args: {
+        "id": args["id"],
+        "availabilityZone": f"us-east-1{args['id'][-1]}",
+        "vpcId": places[args["id"]],
+    }
+    with pytest.raises(pulumi.RunError, match="existingSubnetIds: subnet-b in vpc-2, not in vpc-1"):
+        run_program(stack="dev", engine=engine, network={"existingVpcId": "vpc-1", "existingSubnetIds": list(places)})
+
+
+def test_system_nodes_start_in_a_zone_that_offers_their_type(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any]
+) -> None:
+    network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+    offered = {"g6.2xlarge": ZONES, "g6.12xlarge": ZONES, "m7i.xlarge": ("us-east-1b", "us-east-1c")}
+    engine = run_program(stack="dev", engine=engine_of(offered=offered), network=network)
+    assert pool(engine, "storage").inputs["subnetIds"] == pool(engine, "system").inputs["subnetIds"] == ["subnet-b"]
+    nowhere = engine_of(offered={**offered, "m7i.xlarge": ("us-east-1c", "us-east-1d")})
+    with pytest.raises(pulumi.RunError, match=r"none of the zones us-east-1a, us-east-1b offers the system nodes' types"):
+        run_program(stack="dev", engine=nowhere, network=network)
 
 
 def test_a_type_that_two_zones_do_not_offer_is_named_before_anything_is_declared(
@@ -228,16 +256,72 @@ def test_a_cluster_of_this_very_stack_is_no_collision(up: Callable[..., Any]) ->
 def test_an_adopted_cluster_with_another_stack_in_our_namespaces_is_refused(
     run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.platforms import eks
+    from components.aws import refusals
     from mistral_on_l4.embedded.home import LocalHome
 
-    monkeypatch.setattr(eks, "token_status", lambda *_: {"token": "a-token"})
+    monkeypatch.setattr(refusals, "token_status", lambda *_: {"token": "a-token"})
     shared = {**existing("shared"), "endpoint": LocalHome.default().cluster().api_server_url}
     shared["certificateAuthorities"] = [{"data": ""}]
     engine = engine_of(clusters={"shared": shared})
     with pytest.raises(pulumi.RunError, match="namespace private-ai belongs to stack 'other' of this cluster"):
         run_program(stack="dev", preview=True, engine=engine, cluster={"name": "shared", "existing": True})
     assert not [found for found in engine.resources if found.token.startswith("aws:")]
+
+
+@pytest.mark.usefixtures("local_home")
+@pytest.mark.parametrize(
+    ("namespace_owners", "says"),
+    [
+        ({"cert-manager": "other"}, "Namespace cert-manager of stack 'other'"),
+        ({"kserve": None}, "Namespace kserve of its own"),
+    ],
+)
+def test_an_adopted_cluster_that_has_what_the_stack_brings_is_refused(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    from components.aws import refusals
+    from mistral_on_l4.embedded.home import LocalHome
+
+    monkeypatch.setattr(refusals, "token_status", lambda *_: {"token": "a-token"})
+    shared = {**existing("shared"), "endpoint": LocalHome.default().cluster().api_server_url}
+    shared["certificateAuthorities"] = [{"data": ""}]
+    engine = engine_of(clusters={"shared": shared})
+    with pytest.raises(pulumi.RunError, match=f"cluster shared has a {says}, and the stack brings one"):
+        run_program(stack="dev", preview=True, engine=engine, cluster={"name": "shared", "existing": True})
+    assert not [found for found in engine.resources if found.token.startswith("aws:")]
+
+
+def test_what_the_stack_itself_put_into_an_adopted_cluster_is_no_collision(monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.aws import refusals
+    from mistral_on_l4.kube import ApiError
+
+    class Client:
+        def __init__(self, foreign: str) -> None:
+            self.foreign = foreign
+
+        def get(self, _: str, kind: str, name: str) -> Any:
+            if name == "gp3-weights":
+                raise ApiError(404, "NotFound", "no such class")
+            return {"metadata": {"name": name, "labels": {"mistral-on-l4/stack": "theirs" if name == self.foreign else "dev"}}}
+
+    monkeypatch.setattr(refusals.pulumi, "get_stack", lambda: "dev")
+    for foreign, said in (("", None), ("gp3", "cluster shared has a StorageClass gp3 of stack 'theirs'")):
+        found = refusals._installed_already(Client(foreign), "shared")  # type: ignore[arg-type]
+        assert found is None if said is None else (found or "").startswith(said)
+
+
+def test_what_a_second_stack_of_the_cluster_would_run_into_says_whose_it_is(up: Callable[..., Any]) -> None:
+    engine = up()
+    for kind, names in (("Namespace", ("cert-manager", "kserve", "nvidia")), ("StorageClass", ("gp3", "gp3-weights"))):
+        for name in names:
+            assert engine.named(kind, name).inputs["metadata"]["labels"]["mistral-on-l4/stack"] == "dev"
+
+
+def test_a_pool_of_the_platforms_own_name_is_refused(up: Callable[..., Any]) -> None:
+    groups = [{"name": "system", "instanceType": "g6.2xlarge"}, {"name": "l4-4gpu", "instanceType": "g6.12xlarge"}]
+    services = [{"name": "a", "variant": "w4a16", "prefix": "a/", "pool": "system"}]
+    with pytest.raises(pulumi.RunError, match="the platform has a pool 'system' of its own"):
+        up(pools={"groups": groups}, services=services)
 
 
 @pytest.mark.parametrize("exposure", ["internal-load-balancer", "route"])
@@ -282,6 +366,49 @@ def test_a_pinned_node_image_is_not_looked_up(run_program: Callable[..., Any], e
     assert pool(engine, "l4-4gpu").inputs["releaseVersion"] == "1.36.0-20260601"
     assert "releaseVersion" not in pool(engine, "system").inputs
     assert "aws:ssm/getParameter:getParameter" not in engine.invoked
+
+
+def test_a_pinned_node_image_of_another_kubernetes_is_refused(up: Callable[..., Any]) -> None:
+    with pytest.raises(
+        pulumi.RunError,
+        match=r"gpuReleaseVersion 1\.35\.6-20260714 is a node image for another Kubernetes than the cluster's 1\.36",
+    ):
+        up(cluster={"gpuReleaseVersion": "1.35.6-20260714"})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "ignored", "replaces"),
+    [({}, ["releaseVersion"], None), ({"gpuReleaseVersion": "1.36.0-20260601"}, None, ["releaseVersion"])],
+)
+def test_a_newer_image_is_ignored_and_a_pinned_one_wanted(
+    run_program: Callable[..., Any],
+    engine_of: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: Any,
+    ignored: Any,
+    replaces: Any,
+) -> None:
+    from components.aws import node_pool
+
+    options: dict[str, pulumi.ResourceOptions] = {}
+
+    class Noted(node_pool.NodeGroup):
+        __annotations__: dict[str, Any] = {}
+
+        def __init__(self, name: str, /, *, opts: pulumi.ResourceOptions, **inputs: Any) -> None:
+            options[name] = opts
+            super().__init__(name, opts=opts, **inputs)
+
+    monkeypatch.setattr(node_pool, "NodeGroup", Noted)
+    run_program(stack="dev", engine=engine_of(), cluster=cluster)
+    found = options["pool-l4-1gpu-nodes"]
+    assert (found.ignore_changes, found.replace_on_changes) == (ignored, replaces)
+
+
+def test_an_update_of_gpu_nodes_needs_no_room_for_twice_as_many(up: Callable[..., Any]) -> None:
+    engine = up()
+    assert pool(engine, "l4-4gpu").inputs["updateConfig"] == {"maxUnavailable": 1, "updateStrategy": "MINIMAL"}
+    assert pool(engine, "storage").inputs["updateConfig"] == {"maxUnavailable": 1}
 
 
 def test_every_node_group_has_a_launch_template_and_so_no_disk_size_no_fixed_name_and_no_security_group(
@@ -565,7 +692,7 @@ def test_nothing_that_bills_lacks_the_tags_of_its_stack(up: Callable[..., Any]) 
 
 
 def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.platforms import eks
+    from components.aws import refusals
 
     class Config:
         def __init__(self, _: str) -> None: ...
@@ -573,9 +700,22 @@ def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any], mo
         def get(self, _: str) -> str:
             return "eu-central-1"
 
-    monkeypatch.setattr(eks.pulumi, "Config", Config)
+    monkeypatch.setattr(refusals.pulumi, "Config", Config)
     with pytest.raises(pulumi.RunError, match="region is us-east-1 and aws:region is eu-central-1"):
-        eks._refuse_two_regions("us-east-1")
+        refusals.refuse_two_regions("us-east-1")
+
+
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_a_region_of_the_environment_that_is_not_the_stacks_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    from components.aws import refusals
+
+    pulumi.runtime.set_all_config({})
+    monkeypatch.setenv(variable, "eu-central-1")
+    with pytest.raises(pulumi.RunError, match=r"the stack's region is us-east-1 and the environment's .* is eu-central-1"):
+        refusals.refuse_two_regions("us-east-1")
+    refusals.refuse_two_regions("eu-central-1")
+    pulumi.runtime.set_all_config({"aws:region": "us-east-1"})
+    refusals.refuse_two_regions("us-east-1")
 
 
 # -- names of the provider's schema, since the stack's own classes have none -----------------------------------------------

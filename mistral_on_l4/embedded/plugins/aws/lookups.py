@@ -53,7 +53,7 @@ def cluster(account: Account, args: Mapping[str, Any]) -> Answer:
         "status": found.status,
         "tags": found.data["tags"],
         "version": found.data["version"],
-        "vpcConfig": {"subnetIds": found.refs["subnet"]},
+        "vpcConfig": {"subnetIds": found.refs["subnet"], "vpcId": account.entries[found.refs["subnet"][0]].ref("vpc")},
     }
 
 

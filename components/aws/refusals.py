@@ -1,0 +1,86 @@
+"""What cannot work in an account or a cluster, said before anything is declared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Set
+
+import pulumi
+
+from components.aws.cluster import AdoptedCluster
+from components.aws.storage_class import STORAGE_CLASSES
+from components.charts import CHARTS
+from components.namespaces import STACK_LABEL, owned_elsewhere
+from mistral_on_l4.aws_session import AwsTrouble, session
+from mistral_on_l4.eks_access import token_status
+from mistral_on_l4.kube import ApiError, KubeClient
+from mistral_on_l4.settings import PROJECT, Settings
+
+
+def refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:
+    """Looks into an adopted cluster before anything is declared; one that cannot be looked into is only warned of."""
+    name = cluster.cluster_name
+    try:
+        token = token_status(session(settings.region), name, settings.region)["token"]
+        config = {
+            "current-context": name,
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "clusters": [{"name": name, "cluster": {"server": cluster.endpoint, "certificate-authority-data": cluster.ca}}],
+            "users": [{"name": name, "user": {"token": token}}],
+        }
+        client = KubeClient.from_kubeconfig_text(json.dumps(config))
+        problem = owned_elsewhere(client, settings.namespaces) or _installed_already(client, name)
+    except (AwsTrouble, ApiError, OSError, ValueError) as error:
+        pulumi.log.warn(f"whether another stack lives in cluster {name} could not be looked at: {error}")
+        return
+    if problem:
+        raise pulumi.RunError(problem)
+
+
+def _installed_already(client: KubeClient, cluster: str) -> str | None:
+    """What stands where the stack puts its charts and storage classes, in words; None if nothing does. Raises ApiError."""
+    wanted = [("v1", "Namespace", namespace) for namespace in sorted({chart.namespace for chart in CHARTS})]
+    wanted += [("storage.k8s.io/v1", "StorageClass", name) for name in STORAGE_CLASSES]
+    for api_version, kind, name in wanted:
+        try:
+            found = client.get(api_version, kind, name)
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            raise
+        owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
+        if owner != pulumi.get_stack():
+            whose = f"of stack {owner!r}" if owner else "of its own"
+            return (
+                f"cluster {cluster} has a {kind} {name} {whose}, and the stack brings one: a cluster is adopted by one stack, and "
+                "without cert-manager, KServe and NVIDIA's charts. Remove it, or take a cluster of the stack's own "
+                "(mistral-on-l4:cluster.existing: false)"
+            )
+    return None
+
+
+def refuse_reserved_names(settings: Settings, reserved: Set[str]) -> None:
+    """Node groups are told apart by the pool's name, and the platform has two of its own."""
+    if taken := sorted({pool.name for pool in settings.pools.groups} & reserved):
+        raise pulumi.RunError(f"{PROJECT}:pools.groups: the platform has a pool {taken[0]!r} of its own: choose another name")
+
+
+def refuse_exposure(settings: Settings) -> None:
+    if settings.access.exposure != "none":
+        raise pulumi.RunError(
+            f"{PROJECT}:access.exposure {settings.access.exposure!r} is not built for platform 'eks': vLLM's key guards /v1 alone, "
+            "so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` reach it"
+        )
+
+
+def refuse_two_regions(region: str) -> None:
+    """The lookups and the plan use the stack's region, the provider its own: they must be one."""
+    if (configured := pulumi.Config("aws").get("region")) and configured != region:
+        raise pulumi.RunError(f"{PROJECT}:region is {region} and aws:region is {configured}: set one of them only, or both alike")
+    surroundings = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not configured and surroundings and surroundings != region:
+        raise pulumi.RunError(
+            f"the stack's region is {region} and the environment's (AWS_REGION) is {surroundings}, where its resources would be "
+            "made: `pulumi config set aws:region` says which"
+        )
