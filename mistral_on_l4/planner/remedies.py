@@ -14,6 +14,7 @@ from mistral_on_l4.planner.service import judge
 from mistral_on_l4.planner.speed import Speed
 
 MOST_GPUS = 8
+OFFLOAD = "cpuOffload"
 _LABELS = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
 
 
@@ -23,7 +24,7 @@ def remedies_for(request: ServiceRequest, catalogue: Catalogue, reserved: Reserv
     found: dict[str, Remedy] = {}
     for kind, change, candidate in _candidates(base, catalogue, reserved, region):
         # Of one kind the first that works is the smallest step: eight cards are no remedy where two will do.
-        if kind in found or (kind == "offload" and request.cpu_offload == "auto"):
+        if kind in found or (change == OFFLOAD and request.cpu_offload == "auto"):
             continue
         remedy = _tried(change, candidate, catalogue, reserved, region)
         if remedy:
@@ -65,11 +66,11 @@ def _candidates(
     if rules.offload_refusal(request) is None:
         # The pool's own instance type may have too little memory for pinned weights: then the next one that has enough.
         pinned = replace(request, cpu_offload="auto")
-        yield "offload", "cpuOffload", pinned
+        yield "offload", OFFLOAD, pinned
         larger_node = _roomier(pinned, catalogue, reserved, region)
         if larger_node:
             on_larger = replace(pinned, instance_name=larger_node[0], instance=larger_node[1])
-            yield "offload", f"cpuOffload on {larger_node[0]}", on_larger
+            yield "offload", f"{OFFLOAD} on {larger_node[0]}", on_larger
 
 
 def _on_larger_node(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mistral_on_l4.planner.plan import CostLine, LoadPoint, ServicePlan, StackPlan, remedies_text
@@ -113,21 +113,7 @@ def tables(plan: StackPlan, prices: str) -> Iterator[RenderableType]:
 def markdown(plan: StackPlan, prices: str) -> str:
     """The same as Markdown: one table for all services at each number of users, then what each says."""
     lines = [f"### Plan of stack `{plan.stack}`" if plan.stack else "### Plan", ""]
-    counts = [str(point.users) for point in plan.services[0].points] if plan.services else []
-    by = " / ".join(counts)
-    lines += [
-        f"| service | GPU | verdict | weights GiB | KV tokens | TTFT ms ({by}) | TPOT ms ({by}) | tok/s ({by}) | $/h | $/1M ({by}) "
-        "| min to ready |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for service in plan.services:
-        cells = [" / ".join(text(point) for point in service.points) if service.loads else NOTHING for _, text in SPEED]
-        price = NOTHING if service.usd_per_hour is None else f"{service.usd_per_hour:.2f}"
-        lines.append(
-            f"| `{service.name}` | {service.gpus}x {service.gpu} | {verdict(service)} | {service.memory.weights_gib:.2f} | "
-            f"{service.kv_tokens:,} | {cells[0]} | {cells[1]} | {cells[2]} | {price} | {cells[3]} "
-            f"| {service.minutes_to_ready:.0f} |"
-        )
+    lines += _table(plan.services) if plan.services else ["No service is enabled."]
     lines.append("")
     for service in plan.services:
         lines.append(f"- `{service.name}`: {service.reason}")
@@ -137,3 +123,21 @@ def markdown(plan: StackPlan, prices: str) -> str:
     lines.append("")
     lines += [f"- {line}" for line in totals(plan, prices)]
     return "\n".join(lines)
+
+
+def _table(services: Sequence[ServicePlan]) -> list[str]:
+    by = " / ".join(str(point.users) for point in services[0].points)
+    lines = [
+        f"| service | GPU | verdict | weights GiB | KV tokens | TTFT ms ({by}) | TPOT ms ({by}) | tok/s ({by}) | $/h | $/1M ({by}) "
+        "| min to ready |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for service in services:
+        cells = [" / ".join(text(point) for point in service.points) if service.loads else NOTHING for _, text in SPEED]
+        price = NOTHING if service.usd_per_hour is None else f"{service.usd_per_hour:.2f}"
+        lines.append(
+            f"| `{service.name}` | {service.gpus}x {service.gpu} | {verdict(service)} | {service.memory.weights_gib:.2f} | "
+            f"{service.kv_tokens:,} | {cells[0]} | {cells[1]} | {cells[2]} | {price} | {cells[3]} "
+            f"| {service.minutes_to_ready:.0f} |"
+        )
+    return lines

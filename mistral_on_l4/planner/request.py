@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -99,8 +100,8 @@ class ServiceRequest:
     @cached_property
     def batched_tokens(self) -> int:
         """Tokens of one step at most: --max-num-batched-tokens, or the engine's default for the card."""
-        given = self.flags.get("--max-num-batched-tokens", "")
-        return int(given) if given.isdigit() else self.engine.max_num_batched_tokens[self.large_card]
+        given = self.flags.get("--max-num-batched-tokens")
+        return self.engine.max_num_batched_tokens[self.large_card] if given is None else readable_int(given) or 1
 
     @property
     def half_dtype(self) -> str:
@@ -125,6 +126,19 @@ def parse_flags(args: Sequence[str]) -> dict[str, str]:
         elif name:
             flags[name] = f"{flags[name]} {argument}".strip()
     return flags
+
+
+def readable_int(text: str) -> int | None:
+    """A number as vLLM's flags take it: 2048, 2K for 2,048, 2k for 2,000, 1.5k; None for what vLLM would not start with."""
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)([km])|(\d+)([KM])", text)
+    if found is None:
+        return None
+    plain, decimal, unit, binary, binary_unit = found.groups()
+    if plain:
+        return int(plain)
+    if decimal:
+        return int(float(decimal) * {"k": 10**3, "m": 10**6}[unit])
+    return int(binary) * {"K": 2**10, "M": 2**20}[binary_unit]
 
 
 _SHORT = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size", "-q": "--quantization"}

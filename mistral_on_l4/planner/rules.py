@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mistral_on_l4.planner.plan import PlanError
-from mistral_on_l4.planner.request import ServiceRequest
+from mistral_on_l4.planner.request import ServiceRequest, readable_int
 
 # Flags that the plan writes itself, and the setting that each belongs to: a second value would make the plan wrong.
 OWNED = {
@@ -36,6 +36,11 @@ def check_flags(request: ServiceRequest) -> None:
             raise PlanError(
                 f"{request.name}: extraArgs gives {flag} the value {flags[flag]!r}, but it takes none: vLLM would not start"
             )
+    tokens = flags.get("--max-num-batched-tokens")
+    if tokens is not None and not readable_int(tokens):
+        raise PlanError(
+            f"{request.name}: extraArgs gives --max-num-batched-tokens the value {tokens!r}: write a number such as 2048 or 2K"
+        )
 
 
 def refusal_of(request: ServiceRequest) -> str | None:
@@ -68,6 +73,11 @@ def refusal_of(request: ServiceRequest) -> str | None:
         return (
             f"tensor parallel size ({tp}) must divide the KV heads ({shape.kv_heads}), or be a multiple of them: "
             "assert self.total_num_kv_heads % tp_size == 0"
+        )
+    if request.max_num_seqs and request.max_num_seqs > request.batched_tokens:
+        return (
+            f"max_num_batched_tokens ({request.batched_tokens}) must be greater than or equal to max_num_seqs "
+            f"({request.max_num_seqs})."
         )
     if request.max_model_len > shape.max_positions:
         return (

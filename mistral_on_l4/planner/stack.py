@@ -167,9 +167,9 @@ def _planned(
     warnings = list(plan.warnings)
     if pool.count == 0:
         warnings.append(f"pool {pool.name} has no nodes (parked): the service waits until it has")
-    if service.name in place.homeless:
-        return replace(plan, warnings=tuple(warnings))
-    remedies = remedies_for(request, catalogue, reserved, settings.region) if not plan.fits else ()
+    # Where only room is missing, another card or precision is no remedy.
+    crowded = plan.reason == place.homeless.get(service.name)
+    remedies = () if plan.fits or crowded else remedies_for(request, catalogue, reserved, settings.region)
     return replace(plan, remedies=remedies, warnings=tuple(warnings))
 
 

@@ -146,3 +146,15 @@ def test_help_names_every_option_of_the_standalone_form(demo: Demo) -> None:
     assert code == 0
     options: Any = ("--model", "--gpu", "--count", "--precision", "--tp", "--max-model-len", "--users", "--config", "--live-prices")
     assert all(option in out for option in options)
+
+
+def test_markdown_of_a_stack_without_services_is_no_broken_table(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: mistral-on-l4\nruntime: python\n")
+    (tmp_path / "Pulumi.x.yaml").write_text("config:\n  mistral-on-l4:platform: eks\n  mistral-on-l4:services: []\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = demo("-s", "x", "--markdown")
+    assert code == 0
+    assert "No service is enabled." in out
+    assert "|" not in out

@@ -142,3 +142,35 @@ def test_a_node_that_is_too_small_is_answered_with_the_same_gpu_on_a_larger_one(
 
 def test_another_precision_is_offered_on_a_node_that_holds_it(plan: Plan) -> None:
     assert plan(variant="fp8", instance="g6.xlarge").remedies[0].change == "W4A16 on 1x L4 of g6.2xlarge"
+
+
+@pytest.mark.parametrize(("given", "tokens"), [("512", 512), ("2K", 2048), ("2k", 2000), ("1.5k", 1500)])
+def test_a_number_of_tokens_is_read_as_vllm_reads_it(plan: Plan, given: str, tokens: int) -> None:
+    # Few sequences, so that the step and not the sampler is the peak: tokens x (3 hidden + 3 intermediate) x 2 bytes.
+    found = plan(variant="w4a16", maxNumSeqs=1, extraArgs=["--max-num-batched-tokens", given])
+    assert found.memory.activation_gib == pytest.approx(tokens * 3 * (5120 + 32768) * 2 / 2**30)
+
+
+@pytest.mark.parametrize("given", ["abc", "", "0", "1.5K", "-2"])
+def test_a_number_of_tokens_that_vllm_does_not_read_is_refused(plan: Plan, given: str) -> None:
+    with pytest.raises(PlanError, match="--max-num-batched-tokens the value"):
+        plan(variant="w4a16", extraArgs=[f"--max-num-batched-tokens={given}"])
+
+
+def test_a_step_must_have_a_token_for_every_sequence(plan: Plan) -> None:
+    found = plan(variant="w4a16", maxNumSeqs=64, extraArgs=["--max-num-batched-tokens", "32"])
+    assert found.reason == "max_num_batched_tokens (32) must be greater than or equal to max_num_seqs (64)."
+
+
+def test_offload_on_too_small_a_node_is_answered_with_a_larger_one(plan: Plan) -> None:
+    asked = {"variant": "fp8", "cpuOffload": "auto", "maxNumSeqs": 16}
+    found = plan(**asked, instance="g6.xlarge")
+    assert not found.loads
+    assert found.remedies[-1].change == "cpuOffload on g6.2xlarge"
+    assert plan(**asked, instance="g6.2xlarge").fits_with_offload
+
+
+def test_more_gpus_than_a_node_has_are_answered_with_a_node_that_has_them(plan: Plan) -> None:
+    found = plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=8)
+    assert found.reason == "g6.12xlarge has 4x L4, tensorParallelSize is 8"
+    assert found.remedies[0].change == "BF16 on g6.48xlarge"
