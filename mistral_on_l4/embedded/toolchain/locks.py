@@ -20,14 +20,12 @@ def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator
 
     Raises LockBusy after `seconds`.
     """
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline, said = time.monotonic() + seconds, False
+    descriptor = _open(file)
     try:
-        deadline, said = time.monotonic() + seconds, False
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 if not said:
@@ -36,8 +34,34 @@ def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator
                 if time.monotonic() > deadline:
                     raise LockBusy(f"process {holder} has held {file} for {seconds:.0f} s: end it or wait for it") from None
                 time.sleep(0.2)
+                continue
+            if _is_there(descriptor, file):
+                break
+            # Whoever held it has removed the file, and a third command may hold the lock on a new one.
+            fresh = _open(file)
+            os.close(descriptor)
+            descriptor = fresh
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(file: Path) -> int:
+    for last in (False, False, True):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            # Its folder was removed at this moment.
+            if last:
+                raise
+    raise AssertionError
+
+
+def _is_there(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
