@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.local_pulumi import has_resources, local_pulumi, run_pulumi
+from mistral_on_l4.cli.local_pulumi import alone, has_resources, pulumi_of, run_pulumi
 from mistral_on_l4.embedded import cluster
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
 from mistral_on_l4.embedded.leftovers import leftovers
@@ -26,15 +26,27 @@ def down(
     if not home.root.exists():
         console.print(f"nothing to take down: there is no {home.root}")
         return
-    try:
-        _destroy(home, console)
-    except Failure as error:
-        if not purge:
-            raise
-        # The way out of every error must not end at one: what pulumi could not destroy goes with the cluster.
-        console.print(f"{str(error).splitlines()[0]}; the purge goes on", style="yellow", markup=False, soft_wrap=True)
+    # An `up` beside it would go on in a cluster that is being stopped.
+    with alone(home, console):
+        try:
+            _destroy(home, console)
+        except Failure as error:
+            if not purge:
+                raise
+            # The way out of every error must not end at one: what pulumi could not destroy goes with the cluster.
+            console.print(f"{str(error).splitlines()[0]}; the purge goes on", style="yellow", markup=False, soft_wrap=True)
+        left = _stop(home, purge)
+    if left:
+        raise Failure("left behind:\n  " + "\n  ".join(left))
+    console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
+
+
+def _stop(home: LocalHome, purge: bool) -> list[str]:
+    """Stops the cluster, and one that a rehearsal has left here; what is still there of them. Raises Failure."""
     info = _recorded(home)
     try:
+        for inner in home.inner:
+            cluster.stop(inner)
         cluster.stop(home)
         left = leftovers(home, info)
         if purge:
@@ -42,9 +54,7 @@ def down(
             cluster.stop(home, purge=True)
     except cluster.ClusterError as error:
         raise Failure(str(error)) from None
-    if left:
-        raise Failure("left behind:\n  " + "\n  ".join(left))
-    console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
+    return left
 
 
 def _destroy(home: LocalHome, console: Console) -> None:
@@ -52,7 +62,7 @@ def _destroy(home: LocalHome, console: Console) -> None:
     if not has_resources(home):
         return
     # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
-    with local_pulumi(console) as environment:
+    with pulumi_of(home, console) as environment:
         console.rule("pulumi destroy", style="dim", align="left")
         code = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment)
     if code:

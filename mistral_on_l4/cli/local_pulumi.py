@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,25 +33,40 @@ _GONE_SECONDS = 60.0
 def local_pulumi(console: Console) -> Iterator[Mapping[str, str]]:
     """Starts what does not run yet; gives the environment in which `pulumi` works on the local stack. Raises Failure."""
     home = LocalHome.default()
-    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(home, console), pulumi_of(home, console) as environment:
+        yield environment
+
+
+@contextmanager
+def alone(home: LocalHome, console: Console) -> Iterator[None]:
+    """Waits for a command that brings this stack up or down, and keeps others waiting until the context ends. Raises Failure."""
 
     def waiting(pid: str) -> None:
         console.print(f"process {pid} is bringing this stack up or down: waiting for it")
 
     try:
-        with held(home.root / "command.lock", waiting, _OTHER_COMMAND_SECONDS):
-            with console_report(console) as report:
-                started = cluster.start(home, report)
-            plugins.install(home, started.tools)
-            plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
-            # Somebody's own pulumi at work is none of our business: ours will say that the stack is locked.
-            if forget_locks_of_the_dead(home):
-                remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
-            environment = {**os.environ, **plugins.pulumi_environment(home, started)}
-            # An exported passphrase would win over the home's own.
-            environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
-            yield environment
-    except (cluster.ClusterError, plugins.PluginError, LockBusy, ApiError) as error:
+        with held(home.command_lock, waiting, _OTHER_COMMAND_SECONDS):
+            yield
+    except LockBusy as error:
+        raise Failure(str(error)) from None
+
+
+@contextmanager
+def pulumi_of(home: LocalHome, console: Console) -> Iterator[Mapping[str, str]]:
+    """What local_pulumi does, for a command that is alone."""
+    try:
+        with console_report(console) as report:
+            started = cluster.start(home, report)
+        plugins.install(home, started.tools)
+        plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
+        # Somebody's own pulumi at work is none of our business: ours will say that the stack is locked.
+        if forget_locks_of_the_dead(home):
+            remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
+        environment = {**os.environ, **plugins.pulumi_environment(home, started)}
+        # An exported passphrase would win over the home's own.
+        environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+        yield environment
+    except (cluster.ClusterError, plugins.PluginError, ApiError) as error:
         raise Failure(str(error)) from None
 
 
@@ -78,11 +94,20 @@ def forget_locks_of_the_dead(home: LocalHome) -> bool:
         except (ValueError, KeyError, TypeError):
             free = False
             continue
-        if host == socket.gethostname() and processes.start_time(pid) is None:
+        # After a reboot its number may be another program's.
+        if host == socket.gethostname() and _program(pid) != "pulumi":
             lock.unlink(missing_ok=True)
         else:
             free = False
     return free
+
+
+def _program(pid: int) -> str | None:
+    """The name of the program that a living process runs."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() if processes.start_time(pid) is not None else None
+    except OSError:
+        return None
 
 
 def remove_half_made(home: LocalHome, client: KubeClient) -> None:
@@ -136,6 +161,6 @@ def _latest_state(home: LocalHome) -> dict[str, Any]:
         latest: dict[str, Any] = json.loads(checkpoint.read_text())["checkpoint"]["latest"] or {}
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{checkpoint} is not a Pulumi checkpoint ({error})\n`demo down --purge` drops it") from None
     return latest

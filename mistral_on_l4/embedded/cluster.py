@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_on_l4.embedded import addresses, control_plane, crds, kserve, preflight, processes
+from mistral_on_l4.embedded.agent import sandbox
 from mistral_on_l4.embedded.control_plane import GENERATION, START_SECONDS, Component
 from mistral_on_l4.embedded.home import CHECKOUT, STORAGE_CLASS, ClusterInfo, LocalHome, NoCluster
 from mistral_on_l4.embedded.pki import ensure_pki
@@ -52,8 +52,9 @@ def start(home: LocalHome, report: Report | None = None) -> ClusterInfo:
     with _one_line_errors():
         tools = ensure_tools(NAMES, report)
         definitions = crds.ensure_crds(crds.KSERVE, report)
-        home.make()
         with _locked(home, report):
+            home.make()
+            processes.end_strays(home)
             for log in home.logs.glob("*.log"):
                 _keep_small(log)
             cluster = _prepare(home, {name: str(path) for name, path in tools.items()})
@@ -69,8 +70,12 @@ def stop(home: LocalHome, report: Report | None = None, purge: bool = False) -> 
     report = report or Quiet()
     if not home.root.is_dir():
         return
+    if purge:
+        for inner in home.inner:
+            stop(inner, report, purge=True)
     with _one_line_errors(), _locked(home, report):
         _stop_all(home, report)
+        processes.end_strays(home)
         for socket in home.run.glob("*.sock"):
             socket.unlink(missing_ok=True)
         kserve.remove_certificates(home)
@@ -140,10 +145,10 @@ def _start_all(home: LocalHome, cluster: ClusterInfo, definitions: Path, report:
     generation = control_plane.generation(home)
     components = {component.name: component for component in _components(home, cluster)}
     _stop_outdated(home, components.values(), generation)
-    with ThreadPoolExecutor(len(components)) as pool:
+    with ThreadPoolExecutor(len(components)) as pool, _interruptible(components):
 
         def ensure(*names: str) -> list[Future[None]]:
-            return [pool.submit(_ensure, home, components[name], generation, report) for name in names if name in components]
+            return [pool.submit(_ensure, home, components[name], generation, report) for name in names]
 
         def kserve_manager() -> None:
             report.begin("cluster objects")
@@ -162,8 +167,6 @@ def _start_all(home: LocalHome, cluster: ClusterInfo, definitions: Path, report:
         _results([storage, server])
         beside += [*ensure("kube-controller-manager", "kube-scheduler", "agent"), pool.submit(kserve_manager)]
         _results(beside)
-    if "agent" not in components:
-        report.note("the node agent is not part of this checkout: pods will stay Pending")
 
 
 @contextmanager
@@ -187,13 +190,6 @@ def _interruptible(components: dict[str, Component]) -> Iterator[None]:
         raise
 
 
-def _is_program(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(f"{package}.__main__") is not None
-    except ModuleNotFoundError:
-        return False
-
-
 def _results(futures: Iterable[Future[Any]]) -> None:
     """Waits for all, then raises the first error: what is beside a failure has ended too."""
     errors = [error for future in futures if (error := future.exception()) is not None]
@@ -210,21 +206,23 @@ def _components(home: LocalHome, cluster: ClusterInfo) -> list[Component]:
         START_SECONDS,
         cwd=CHECKOUT,
     )
-    found = [
+    agent_port = cluster.ports["agent"]
+    agent = Component(
+        "agent",
+        (sys.executable, "-m", "mistral_on_l4.embedded.agent", "--home", str(home.root)),
+        lambda: control_plane.http_ok(agent_port, "/healthz"),
+        START_SECONDS,
+        cwd=CHECKOUT,
+    )
+    return [
         control_plane.etcd(home, cluster),
         control_plane.api_server(home, cluster),
         control_plane.controller_manager(home, cluster),
         control_plane.scheduler(home, cluster),
         kserve.manager(home, cluster),
         hub,
+        agent,
     ]
-    if _is_program("mistral_on_l4.embedded.agent"):
-        agent_port = cluster.ports["agent"]
-        command = (sys.executable, "-m", "mistral_on_l4.embedded.agent", "--home", str(home.root))
-        found.append(
-            Component("agent", command, lambda: control_plane.http_ok(agent_port, "/healthz"), START_SECONDS, cwd=CHECKOUT)
-        )
-    return found
 
 
 def _stop_outdated(home: LocalHome, components: Iterable[Component], generation: str) -> None:
@@ -292,11 +290,9 @@ def _stop_all(home: LocalHome, report: Report) -> None:
                 future.exception()
                 report.end(f"stopping {name}")
         _results(futures.values())
-    if _is_program("mistral_on_l4.embedded.agent"):
-        from mistral_on_l4.embedded.agent import sandbox
-
-        # Pods of an agent that was killed; one that was asked to end has ended them itself.
-        sandbox.end_all(home.pods)
+    # Pods of an agent that was killed; one that was asked to end has ended them itself.
+    sandbox.end_all(home.pods)
+    sandbox.end_unrecorded(home.pods)
 
 
 def _grace(home: LocalHome, name: str) -> float:
@@ -309,12 +305,16 @@ def _grace(home: LocalHome, name: str) -> float:
 
 def _purge(home: LocalHome) -> None:
     """Removes the home, if it is one: a wrong $MISTRAL_ON_L4_HOME must not cost somebody's folder."""
-    if not home.pki.is_dir() or not home.run.is_dir():
+    last = {home.pki, home.run, home.cluster_lock, home.command_lock}
+    # Of a start that failed early, or a purge that was killed, nothing but these is left.
+    if not (home.pki.is_dir() and home.run.is_dir()) and not last.issuperset(home.root.iterdir()):
         raise ClusterError(
             f"{home.root} does not look like a local stack's home (no pki, no run): remove it yourself if you mean it"
         )
     addresses.forget_range(home)
     try:
+        for entry in sorted(set(home.root.iterdir()) - last):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         shutil.rmtree(home.root)
     except OSError as error:
         raise ClusterError(f"{home.root} could not be removed: {error}") from None
@@ -328,15 +328,27 @@ def _locked(home: LocalHome, report: Report) -> Iterator[None]:
     def waiting(pid: str) -> None:
         report.note(f"process {pid} is starting or stopping the cluster in {home.root}: waiting for it")
 
-    with held(home.root / "cluster.lock", waiting, LOCK_SECONDS):
+    with held(home.cluster_lock, waiting, LOCK_SECONDS):
         yield
+
+
+# What says in one line what is wrong.
+_NAMED = (
+    ToolFailed,
+    LockBusy,
+    addresses.NoAddress,
+    kserve.ObjectsFailed,
+    processes.ProcessFailed,
+    sandbox.SandboxFailed,
+    ApiError,
+)
 
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (ToolFailed, LockBusy, addresses.NoAddress, kserve.ObjectsFailed, processes.ProcessFailed, ApiError) as error:
+    except _NAMED as error:
         raise ClusterError(" ".join(str(error).split())) from None
     except PermissionError as error:
         raise ClusterError(f"no permission for {error.filename}: was it made by another user (sudo)?") from None

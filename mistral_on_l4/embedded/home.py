@@ -20,6 +20,8 @@ SIMULATED_LABEL = "mistral-on-l4/simulated"
 CAPACITY_ANNOTATION = "mistral-on-l4/capacity"
 STORAGE_CLASS = "local-path"
 STORAGE_PROVISIONER = "mistral-on-l4/local-path"
+# Homes of `demo rehearse` and `demo preview`, inside the one they belong to.
+INNER = ("rehearsal", "preview")
 
 
 class NoCluster(Exception):
@@ -106,14 +108,29 @@ class LocalHome:
     def cluster_file(self) -> Path:
         return self.root / "cluster.json"
 
+    @property
+    def command_lock(self) -> Path:
+        """Held by the command that brings the stack up or down."""
+        return self.root / "command.lock"
+
+    @property
+    def cluster_lock(self) -> Path:
+        """Held while the cluster's processes are started or stopped."""
+        return self.root / "cluster.lock"
+
+    @property
+    def inner(self) -> list[LocalHome]:
+        """Homes of rehearsals and previews that lie in this one."""
+        return [LocalHome(self.root / name) for name in INNER if (self.root / name).is_dir()]
+
     def make(self) -> None:
         """Makes the folders, for their owner alone."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root.chmod(0o700)
         for folder in (
             self.pki,
-            self.logs,
             self.run,
+            self.logs,
             self.volumes,
             self.pods,
             self.hub,

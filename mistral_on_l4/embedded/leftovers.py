@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,18 +29,19 @@ def leftovers(home: LocalHome, cluster: ClusterInfo | None) -> list[str]:
 
 def _processes(root: Path) -> Iterator[tuple[int, str]]:
     """Processes that we started for this home: programs of ours or of the tools, by their arguments, and pods, by their mounts."""
+    named = _naming(root)
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
             arguments = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
             environment = folder.joinpath("environ").read_bytes().decode(errors="replace").split("\0")
-            mounted = _mounted_for(folder, root)
+            mounted = _mounted_for(folder, named)
         except OSError:
             # It ended meanwhile, or is another user's.
             continue
         # KServe's controller has the home in its environment only.
-        ours = any(str(root) in text for text in (*arguments, *environment)) and _is_a_program_of_ours(arguments)
+        ours = _is_a_program_of_ours(arguments) and any(named.search(text) for text in (*arguments, *environment))
         if ours or mounted:
             yield int(folder.name), " ".join(arguments).strip()[:120]
 
@@ -46,14 +49,23 @@ def _processes(root: Path) -> Iterator[tuple[int, str]]:
 def _is_a_program_of_ours(arguments: list[str]) -> bool:
     name = Path(arguments[0]).name
     tools = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "manager", "versitygw"}
-    return name in tools or any(argument.startswith("mistral_on_l4.embedded") for argument in arguments)
+    # Pulumi's plugins are told what to import by -c.
+    return name in tools or any(
+        argument.startswith("mistral_on_l4.embedded") or "from mistral_on_l4.embedded.plugins." in argument
+        for argument in arguments
+    )
 
 
-def _mounted_for(process: Path, root: Path) -> bool:
+def _naming(root: Path) -> re.Pattern[str]:
+    """Finds this folder in a text, or one in it, and no neighbour whose name only begins or ends alike."""
+    return re.compile(rf"(?<![\w.-]){re.escape(str(root))}(?![\w.-])")
+
+
+def _mounted_for(process: Path, named: re.Pattern[str]) -> bool:
     """Whether a process lives in a mount namespace of a pod of this home: folders of the home are mounted there."""
     if process.joinpath("ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
         return False
-    return str(root) in process.joinpath("mountinfo").read_text(errors="replace")
+    return named.search(process.joinpath("mountinfo").read_text(errors="replace")) is not None
 
 
 def _mounts(root: Path) -> list[str]:
@@ -62,9 +74,13 @@ def _mounts(root: Path) -> list[str]:
 
 
 def _listening() -> Iterator[tuple[ipaddress.IPv4Address, int]]:
-    """(address, port) of every listening TCP socket of this host, IPv4 (what we listen on is)."""
+    """(address, port) of every listening TCP socket of this user, IPv4 (what we listen on is).
+
+    Another user's stack may have the same range: the register of ranges is each user's own.
+    """
+    user = str(os.geteuid())
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[3] == _LISTEN:
+        if fields[3] == _LISTEN and fields[7] == user:
             address, port = fields[1].split(":")
             yield ipaddress.IPv4Address(bytes.fromhex(address)[::-1]), int(port, 16)

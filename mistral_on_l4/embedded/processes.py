@@ -7,12 +7,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.files import write_whole
+
+# How long the end of a killed process may take where memory or disks are short: gigabytes are given back page by page.
+KILL_SECONDS = 30.0
+# Every process that is started here by name.
+LOGGED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "hub", "agent", "service-proxy")
 
 
 class ProcessFailed(Exception):
@@ -96,6 +102,43 @@ def names(home: LocalHome) -> list[str]:
     return sorted(path.stem for path in home.run.glob("*.json"))
 
 
+def end_strays(home: LocalHome) -> int:
+    """Kills what a command started and was killed before it could write down; the number of processes.
+
+    Each has its output in its log here, as nothing else has, and belongs to no session that is written down. Raises ProcessFailed.
+    """
+    sessions = {running.pid for name in names(home) if (running := find(home, name)) is not None}
+    logs = {Path(os.path.realpath(home.logs), f"{name}.log") for name in LOGGED}
+    return kill(pid for pid, file in outputs() if file in logs and _session(pid) not in sessions)
+
+
+def outputs() -> Iterator[tuple[int, Path]]:
+    """(pid, file) of every process of this user whose standard output has a name."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            # Unreadable: it ended meanwhile, or is another user's.
+            with suppress(OSError):
+                yield int(folder.name), folder.joinpath("fd/1").readlink()
+
+
+def kill(pids: Iterable[int]) -> int:
+    """Kills processes and waits for their end; how many there were. Raises ProcessFailed for one that stays."""
+    found = [Running(f"process {pid}", pid, started, Path()) for pid in pids if (started := start_time(pid)) is not None]
+    for running in found:
+        _signal(running, signal.SIGKILL)
+    for running in found:
+        if not _gone(running, KILL_SECONDS):
+            raise ProcessFailed(f"{running.name} does not end, not even by SIGKILL: see /proc/{running.pid}/status")
+    return len(found)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 def wait_healthy(running: Running, healthy: Callable[[], bool], seconds: float, what: str) -> None:
     """Returns once `healthy()` is true; raises ProcessFailed as soon as the process ends, or after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -119,7 +162,7 @@ def stop(home: LocalHome, name: str, grace: float = 15.0) -> bool:
         _signal(running, signal.SIGTERM)
         if not _gone(running, grace):
             _signal(running, signal.SIGKILL, group=True)
-            if not _gone(running, 5.0):
+            if not _gone(running, KILL_SECONDS):
                 raise ProcessFailed(f"{name} (pid {running.pid}) does not end, not even by SIGKILL: see /proc/{running.pid}/status")
     _file(home, name).unlink(missing_ok=True)
     return running is not None

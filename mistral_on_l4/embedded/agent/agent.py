@@ -115,7 +115,8 @@ class Agent:
                 raise TimeoutError(f"the list of every {informer.kind} did not come within {_START_SECONDS:.0f} s")
 
     def _remove_leftovers(self) -> None:
-        """Pods that were deleted while no agent ran: nobody else will end them."""
+        """Pods that were deleted while no agent ran, or never written down: nobody else will end them."""
+        sandbox.end_unrecorded(self._home.pods)
         for folder in sorted(self._home.pods.iterdir()) if self._home.pods.is_dir() else ():
             if folder.is_dir() and folder.name not in self._workers:
                 if sandbox.end(folder):

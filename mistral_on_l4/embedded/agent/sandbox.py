@@ -18,11 +18,12 @@ from typing import Any
 
 from mistral_on_l4.embedded.agent import frames
 from mistral_on_l4.embedded.home import CHECKOUT
-from mistral_on_l4.embedded.processes import start_time
+from mistral_on_l4.embedded.processes import KILL_SECONDS, kill, outputs, start_time
 from mistral_on_l4.files import write_whole
 
 _SOCKET = "s"
 _RECORD = "sandbox.json"
+_LOG = "init.log"
 _START_SECONDS = 20.0
 _CALL_SECONDS = 30.0
 # The interpreter without a virtual environment: pod_init needs nothing but the standard library.
@@ -96,7 +97,7 @@ class Sandbox:
             "hostname": hostname[:63],
             "pod_ip": pod_ip,
             "tmpfs": list(tmpfs),
-            "log": str(self.folder / "init.log"),
+            "log": str(self.folder / _LOG),
         }
         # The child becomes a child of the machine's init at once: it is meant to outlive the agent.
         launcher = subprocess.Popen(
@@ -233,7 +234,7 @@ def alive(folder: Path) -> bool:
     return record is not None and start_time(record[0]) == record[1]
 
 
-def end(folder: Path, seconds: float = 5.0) -> bool:
+def end(folder: Path, seconds: float = KILL_SECONDS) -> bool:
     """Kills the pod_init recorded in a pod's folder, and by it everything in the pod. True if it ran. Raises SandboxFailed."""
     record = _recorded(folder)
     if record is None or start_time(record[0]) != record[1]:
@@ -252,6 +253,12 @@ def end(folder: Path, seconds: float = 5.0) -> bool:
 def end_all(pods: Path) -> int:
     """Kills every pod left in a home's pods folder; the number that still ran. For `stop` after the agent itself has died."""
     return sum(end(folder) for folder in sorted(pods.iterdir()) if folder.is_dir()) if pods.is_dir() else 0
+
+
+def end_unrecorded(pods: Path) -> int:
+    """Kills first processes that an agent started and was killed before it could write down; their number. Raises ProcessFailed."""
+    logs = {Path(os.path.realpath(folder), _LOG): folder for folder in (pods.iterdir() if pods.is_dir() else ())}
+    return kill(pid for pid, file in outputs() if file in logs and (_recorded(logs[file]) or (None,))[0] != pid)
 
 
 def remove(folder: Path) -> None:

@@ -1,14 +1,19 @@
-"""Taking down what cannot be destroyed any more."""
+"""Taking down what cannot be destroyed any more, what never came up, and what a rehearsal left."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from mistral_on_l4.cli import Failure, down
-from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.cli import Failure, down, preview, rehearse
+from mistral_on_l4.embedded import cluster, kserve, processes
+from mistral_on_l4.embedded.home import INNER, LocalHome
+from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 
 
 @pytest.fixture
@@ -36,3 +41,91 @@ def test_a_purge_goes_on_where_the_state_cannot_be_read(home: LocalHome) -> None
     assert ended.exit_code == 0, ended.exception
     assert "is not a Pulumi checkpoint" in ended.output.replace("\n", "")
     assert not home.root.exists()
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHome:
+    """A home in which nothing has begun, of a user whose cache is empty."""
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return LocalHome(tmp_path / "home")
+
+
+@pytest.fixture
+def rehearsal(bare: LocalHome) -> Iterator[processes.Running]:
+    """A process of a rehearsal that was killed before it could stop its cluster."""
+    inner = LocalHome(bare.root / rehearse.FOLDER)
+    inner.make()
+    running = processes.start(inner, "hub", ["sleep", "600"])
+    yield running
+    processes.kill([running.pid] if running.alive else [])
+
+
+def purge(home: LocalHome) -> None:
+    ended = CliRunner().invoke(down.app, ["--purge"])
+    assert ended.exit_code == 0, ended.exception
+    assert not home.root.exists()
+
+
+def test_a_home_whose_first_start_failed_early_is_removed(bare: LocalHome) -> None:
+    with held(bare.command_lock, lambda _: None, 0.0):
+        pass
+    purge(bare)
+
+
+def test_a_home_that_only_knows_previews_is_removed(bare: LocalHome) -> None:
+    LocalHome(bare.root / preview.FOLDER).make()
+    purge(bare)
+
+
+@pytest.mark.parametrize("folders", range(8))
+def test_a_purge_that_was_killed_is_finished_by_the_next(bare: LocalHome, monkeypatch: pytest.MonkeyPatch, folders: int) -> None:
+    bare.make()
+    bare.kubeconfig.write_text("")
+    remove, removed = shutil.rmtree, []
+
+    def killed_after_some(path: Path, **more: object) -> None:
+        if len(removed) == folders:
+            if path == bare.root:
+                bare.run.rmdir()
+            raise KeyboardInterrupt
+        remove(path, **more)
+        removed.append(path)
+
+    monkeypatch.setattr(kserve, "remove_certificates", lambda _: None)
+    monkeypatch.setattr(shutil, "rmtree", killed_after_some)
+    with suppress(KeyboardInterrupt):
+        cluster.stop(bare, purge=True)
+    monkeypatch.undo()
+    cluster.stop(bare, purge=True)
+    assert not bare.root.exists()
+
+
+def test_no_other_command_runs_beside_the_stop(bare: LocalHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare.make()
+    busy: list[bool] = []
+
+    def stop(home: LocalHome, purge: bool = False) -> None:
+        try:
+            with held(home.command_lock, lambda _: None, 0.0):
+                busy.append(False)
+        except LockBusy:
+            busy.append(True)
+
+    monkeypatch.setattr(cluster, "stop", stop)
+    assert CliRunner().invoke(down.app, ["--purge"]).exit_code == 0
+    assert busy == [True, True]
+
+
+@pytest.mark.parametrize("options", [[], ["--purge"]])
+def test_the_processes_of_a_killed_rehearsal_end_with_the_stack(
+    bare: LocalHome, rehearsal: processes.Running, options: list[str]
+) -> None:
+    ended = CliRunner().invoke(down.app, options)
+    assert ended.exit_code == 0, ended.exception
+    assert not rehearsal.alive
+    assert bare.root.exists() is not bool(options)
+
+
+def test_homes_inside_a_home_are_known() -> None:
+    assert set(INNER) == {rehearse.FOLDER, preview.FOLDER}

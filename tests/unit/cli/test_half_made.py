@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.kube import ApiError
@@ -78,13 +80,49 @@ def test_without_a_state_there_is_nothing_to_do(home: LocalHome) -> None:
     assert not has_resources(home)
 
 
+@pytest.fixture
+def living(tmp_path: Path) -> Iterator[Callable[[str], int]]:
+    """Starts a program of some name; its pid."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str) -> int:
+        script = tmp_path / name
+        script.write_text("#!/bin/sh\necho up\nread line\n")
+        script.chmod(0o700)
+        process = subprocess.Popen([script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process.pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
-    ("pid", "host", "stays"),
-    [(2**22 + 1, socket.gethostname(), False), (os.getpid(), socket.gethostname(), True), (2**22 + 1, "other", True)],
+    ("program", "host", "stays"),
+    [
+        (None, socket.gethostname(), False),
+        ("pulumi", socket.gethostname(), True),
+        ("browser", socket.gethostname(), False),
+        (None, "other", True),
+    ],
 )
-def test_only_the_lock_of_a_dead_process_of_this_host_is_removed(home: LocalHome, pid: int, host: str, stays: bool) -> None:
+def test_only_the_lock_of_a_pulumi_that_lives_or_is_elsewhere_stays(
+    home: LocalHome, living: Callable[[str], int], program: str | None, host: str, stays: bool
+) -> None:
     lock = home.backend / ".pulumi/locks/organization/mistral-on-l4/local/lock.json"
     lock.parent.mkdir(parents=True)
-    lock.write_text(json.dumps({"pid": pid, "hostname": host, "username": "me"}))
+    lock.write_text(json.dumps({"pid": living(program) if program else 2**22 + 1, "hostname": host, "username": "me"}))
     assert forget_locks_of_the_dead(home) is not stays
     assert lock.exists() is stays
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": null}', '{"checkpoint": {"lat'])
+def test_a_state_that_is_none_is_named(home: LocalHome, text: str) -> None:
+    write_state(home)
+    (home.backend / ".pulumi/stacks/mistral-on-l4/local.json").write_text(text)
+    with pytest.raises(Failure, match="is not a Pulumi checkpoint"):
+        has_resources(home)
