@@ -13,6 +13,10 @@ from typing import Any
 import typer
 import typer.core
 import typer.main
+from typer.exceptions import TyperException
+
+# What typer makes of Ctrl-C.
+INTERRUPTED = 130
 
 # Name -> (module in this package, help). The order is that of a stack's life.
 COMMANDS = {
@@ -82,14 +86,19 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Runs the command line; the only place where a Failure becomes a line on standard error and an exit code."""
+    """Runs the command line; the only place where an error becomes a line on standard error and an exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except Failure as failure:
         print(f"demo: {failure}", file=sys.stderr)
         sys.exit(failure.code)
-    except KeyboardInterrupt:
+    except TyperException as error:
+        # A wrong word on the command line. `demo` alone has printed its help, and has nothing more to say.
+        if said := " ".join(error.format_message().split()):
+            print(f"demo: {said} (-h says what there is)", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:  # standard input ended at a question
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("demo: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+    sys.exit(code)
