@@ -10,16 +10,23 @@ Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted 
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-import requests
+_ENDS = {signal.SIGTERM, signal.SIGINT}
+if __name__ == "__main__":
+    # The kernel drops a signal that a container's first process neither handles nor blocks; without its SIGTERM it would stay for
+    # the whole grace period. So they are held back before anything that takes its time to be imported.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
 
-from mistral_on_l4.jobs.cluster_api import Call, Json, in_cluster
+import os  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import requests  # noqa: E402
+
+from mistral_on_l4.jobs.cluster_api import Call, Json, in_cluster  # noqa: E402
 
 # The readiness probe looks for it: made when the account may read what the end depends on.
 READY = Path("/tmp/ready")
@@ -96,8 +103,8 @@ def await_volumes(
 
 
 def main(environment: Mapping[str, str]) -> int:
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # A container that is started again finds the last one's.
+    READY.unlink(missing_ok=True)
     namespaces = [name for name in environment["VOLUME_NAMESPACES"].split(",") if name]
     call = in_cluster(environment)
     if call is None:
@@ -109,11 +116,11 @@ def main(environment: Mapping[str, str]) -> int:
 
     try:
         while leaving(call, namespaces) is None or ask(call, "/api/v1/persistentvolumes?limit=1") is None:
-            if signal.sigtimedwait(ends, _POLL_SECONDS):
+            if signal.sigtimedwait(_ENDS, _POLL_SECONDS):
                 return 0
         READY.touch()
         say(f"stays until the end of the stack; then its volumes in {', '.join(namespaces)} are awaited")
-        signal.sigwait(ends)
+        signal.sigwait(_ENDS)
         return 0 if await_volumes(call, namespaces, float(environment["VOLUME_SECONDS"]), say) else 1
     except Refused as error:
         print(error, file=sys.stderr)

@@ -20,7 +20,8 @@ def deployment(
     """(metadata, spec). namespaces: whose claims' volumes are awaited."""
     tags = labels(NAME, "storage")
     env = [value("VOLUME_NAMESPACES", ",".join(namespaces)), value("VOLUME_SECONDS", str(AWAIT_SECONDS))]
-    resources = {"requests": {"cpu": "5m", "memory": "48Mi"}, "limits": {"cpu": "100m", "memory": "128Mi"}}
+    # It sleeps; what it may take beyond is for its start.
+    resources = {"requests": {"cpu": "5m", "memory": "48Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}}
     pod = script_pod(NAME, image, script, scripts, NAME, env, resources, pull_secret)
     pod["terminationGracePeriodSeconds"] = GRACE_SECONDS
     # It sleeps, so that being there is being alive; ready is whoever may read what its end depends on.

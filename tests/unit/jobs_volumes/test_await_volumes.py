@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +106,17 @@ def test_outside_a_cluster_it_says_where_it_belongs() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "runs in a pod" in done.stderr
+
+
+def test_a_signal_that_comes_while_it_still_starts_is_not_lost(tmp_path: Path) -> None:
+    held = "print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    stub = f"import signal\n{held}\nclass RequestException(Exception): pass\nclass Session: pass\n"
+    (tmp_path / "requests.py").write_text(stub)
+    command = [sys.executable, "-m", "mistral_on_l4.jobs.await_volumes"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "VOLUME_NAMESPACES": "minio"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.splitlines()[0] == str(sorted([signal.SIGINT, signal.SIGTERM]))
+
+
+def test_importing_it_holds_no_signal_back() -> None:
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
