@@ -7,10 +7,12 @@ them out in clear, so they are read one by one where they are used.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from difflib import get_close_matches
 from enum import StrEnum
 from itertools import pairwise
@@ -22,6 +24,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 PROJECT = "mistral-on-l4"
+
+IMAGE_ROLES = ("engine", "minio", "mc", "jobs", "registry", "postgres")
 
 # Read one by one as Pulumi secrets, never as part of the settings.
 SECRET_KEYS = frozenset(
@@ -83,11 +87,34 @@ def _quantity(value: str) -> str:
     return value
 
 
+def _block(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"{error}: write a block of addresses, such as 203.0.113.7/32") from None
+
+
+def _date(value: str) -> str:
+    try:
+        date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no date ({error}): write YYYY-MM-DD") from None
+    return value
+
+
+def _role(value: str) -> str:
+    if value not in IMAGE_ROLES:
+        raise ValueError(f"no image has the role {value!r}: the roles are {', '.join(IMAGE_ROLES)}")
+    return value
+
+
 Label = Annotated[str, AfterValidator(_label)]
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 Bucket = Annotated[str, AfterValidator(_bucket)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
+Block = Annotated[str, AfterValidator(_block)]
+Role = Annotated[str, AfterValidator(_role)]
 
 
 class _Section(BaseModel):
@@ -229,7 +256,7 @@ class HubSettings(_Section):
     """Where checkpoints come from. The token for gated models is the Pulumi secret `hubToken`."""
 
     # None: https://huggingface.co, or the local hub on platform `local`.
-    endpoint: str | None = None
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/]")
 
 
 class AccessSettings(_Section):
@@ -260,7 +287,7 @@ class ImagesSettings(_Section):
     # Name of an existing pull Secret in every namespace of the stack.
     pull_secret: Label | None = None
     # Image reference by role (engine, minio, mc, jobs, registry, postgres), instead of the pinned one.
-    overrides: dict[str, str] = Field(default_factory=dict)
+    overrides: dict[Role, str] = Field(default_factory=dict)
 
 
 class ClusterSettings(_Section):
@@ -268,11 +295,11 @@ class ClusterSettings(_Section):
 
     name: Label | None = None
     existing: bool = False
-    version: str = "1.36"
+    version: str = Field(default="1.36", pattern=r"^\d+\.\d+$")
     # Release of the GPU node image, such as 1.36.1-20260714; None: EKS's newest when a pool is made.
     gpu_release_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+-\d{8}$")
     # Who may reach the public endpoint; () keeps it private.
-    public_access_cidrs: tuple[str, ...] = ()
+    public_access_cidrs: tuple[Block, ...] = ()
     # IAM principals that administer the cluster beside its creator.
     admin_principal_arns: tuple[str, ...] = ()
 
@@ -310,7 +337,7 @@ class TagSettings(_Section):
     """Tags on everything that bills. `expires` is a date: `demo sweep` and the policies read it."""
 
     owner: str = "unknown"
-    expires: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    expires: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_date)] | None = None
 
 
 class Settings(_Section):
@@ -354,7 +381,8 @@ class Settings(_Section):
         pools = {pool.name for pool in self.pools.groups}
         for service in self.services:
             if service.pool not in pools:
-                raise ValueError(f"service {service.name!r} names pool {service.pool!r}; the pools are {', '.join(sorted(pools))}")
+                known = ", ".join(sorted(pools)) or "none: pools.groups is empty"
+                raise ValueError(f"service {service.name!r} names pool {service.pool!r}; the pools are {known}")
         return self
 
     @model_validator(mode="after")
@@ -462,12 +490,18 @@ def stack_file_schema() -> dict[str, Any]:
     }
 
 
+# What a value must look like in the file, for pydantic's words of Python's types.
+_SHAPES = {"tuple_type": "a list", "model_type": "a section of keys", "dict_type": "a section of keys"}
+
+
 def _problem(detail: Any) -> str:
     """One line of pydantic's error for a person: the key as written in the file, then what to do."""
     where = ""
     for part in detail["loc"]:
         # Branches of a union appear in pydantic's path; they are not keys of the file.
-        if isinstance(part, str) and (part.startswith(("literal[", "function-", "constrained-")) or part in ("float", "str")):
+        if isinstance(part, str) and (
+            part.startswith(("literal[", "function-", "constrained-")) or part in ("float", "str", "[key]")
+        ):
             continue
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
     kind, message = detail["type"], detail["msg"].removeprefix("Value error, ")
@@ -477,6 +511,8 @@ def _problem(detail: Any) -> str:
         message = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known are {', '.join(known)}"
     elif kind == "missing":
         message = "is missing"
+    elif kind in _SHAPES:
+        message = f"should be {_SHAPES[kind]}, got {detail['input']!r}"
     elif kind not in ("value_error",):
         message = f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
     return f"{where}: {message}" if where else message

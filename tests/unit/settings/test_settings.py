@@ -168,3 +168,37 @@ def test_a_stack_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.x.yaml").mkdir()
     with pytest.raises(SettingsError, match=r"Pulumi\.x\.yaml: cannot be read: Is a directory"):
         load_stack_file("x", tmp_path)
+
+
+def test_an_image_of_an_unknown_role_is_refused_since_nothing_would_be_overridden() -> None:
+    text = problems(images={"overrides": {"engin": "registry.example.com/vllm:1"}})
+    assert "images.overrides.engin: no image has the role 'engin': the roles are engine, minio, mc" in text
+    assert settings_from({"platform": "eks", "images": {"overrides": {"engine": "registry.example.com/vllm:1"}}}, "x")
+
+
+def test_a_day_that_no_calendar_has_is_refused_before_it_is_tagged() -> None:
+    assert "tags.expires: '2026-02-30' is no date" in problems(tags={"expires": "2026-02-30"})
+    assert "tags.expires" in problems(tags={"expires": "tomorrow"})
+
+
+@pytest.mark.parametrize("cidr", ["203.0.113.7/24", "office", ""])
+def test_who_may_reach_the_cluster_is_said_in_blocks_of_addresses(cidr: str) -> None:
+    assert "cluster.publicAccessCidrs[0]: " in problems(cluster={"publicAccessCidrs": [cidr]})
+
+
+def test_a_hub_needs_a_scheme_and_a_cluster_a_version() -> None:
+    assert "hub.endpoint" in problems(hub={"endpoint": "hub.example.com"})
+    assert "cluster.version" in problems(cluster={"version": "latest"})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"services": "x"}, "services: should be a list, got 'x'"),
+        ({"services": [1]}, "services[0]: should be a section of keys, got 1"),
+        ({"budget": None}, "budget: should be a section of keys, got None"),
+        ({"images": {"overrides": []}}, "images.overrides: should be a section of keys, got []"),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_named_in_the_words_of_the_file(values: dict[str, object], says: str) -> None:
+    assert problems(**values) == f"Pulumi.x.yaml: {says}"
