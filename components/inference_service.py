@@ -10,8 +10,8 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, KubernetesObject, NetworkPolicy, Role, RoleBinding, Secret, ServiceAccount
 from mistral_on_l4.manifests import serving
-from mistral_on_l4.manifests.jobs import PythonJob, from_secret, python_job, value
-from mistral_on_l4.manifests.metadata import CLIENT_LABEL, fingerprint, metadata
+from mistral_on_l4.manifests.jobs import PythonJob, from_secret, job_name, python_job, value
+from mistral_on_l4.manifests.metadata import CLIENT_LABEL, KEYS_ANNOTATION, fingerprint, metadata
 
 CHECKER = "service-checker"
 
@@ -154,10 +154,10 @@ class InferenceService(pulumi.ComponentResource):
             value("SERVICE_URL", self.url),
             value("DEADLINE_SECONDS", str(spec.ready_seconds)),
         ]
-        if spec.auth:
+        if spec.key_mark is not None:
             env.append(from_secret("API_KEY", serving.API_KEY_SECRET, "api-key"))
         job = PythonJob(
-            name=f"check-{spec.name}-{fingerprint(shared.scripts, revision)}",
+            name=job_name("check", spec.name, fingerprint(shared.scripts, spec.name, revision)),
             namespace=spec.namespace,
             component="check-service",
             image=shared.args.job_image,
@@ -168,6 +168,8 @@ class InferenceService(pulumi.ComponentResource):
             deadline_seconds=spec.ready_seconds + 60,
             memory="128Mi",
             retries=0,
+            # A new key leaves the revision as it is, and has to be tried all the same.
+            annotations={} if spec.key_mark is None else {KEYS_ANNOTATION: spec.key_mark},
             pod_labels={CLIENT_LABEL: "true"},
             pull_secret=shared.args.pull_secret,
         )

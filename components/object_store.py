@@ -19,7 +19,7 @@ READER_SECRET = "weights-reader"
 
 @dataclass(frozen=True)
 class StoreKeys:
-    """Credentials of the store's users."""
+    """Credentials of the store's users. root_mark, mark: change with the root user's and with any, and tell nothing of them."""
 
     root_user: pulumi.Input[str]
     root_password: pulumi.Input[str]
@@ -27,6 +27,8 @@ class StoreKeys:
     writer_secret: pulumi.Input[str]
     reader_key: pulumi.Input[str]
     reader_secret: pulumi.Input[str]
+    root_mark: pulumi.Input[str]
+    mark: pulumi.Input[str]
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class ObjectStore(pulumi.ComponentResource):
             args.tls_secret,
             args.pull_secret,
             args.placement,
+            args.keys.root_mark,
         )
         server = StatefulSet(
             f"{name}-server",
@@ -138,6 +141,7 @@ class ObjectStore(pulumi.ComponentResource):
             args.setup_image,
             self.bucket,
             self.identity,
+            args.keys.mark,
             args.tls_secret,
             args.pull_secret,
         )

@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
 from components.object_store import ObjectStore
-from mistral_on_l4.manifests.jobs import PythonJob, from_field, from_secret, python_job, value
+from mistral_on_l4.manifests.jobs import PythonJob, from_field, from_secret, job_name, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 
 REGISTRAR = "model-registrar"
@@ -96,13 +96,13 @@ class Registration(pulumi.ComponentResource):
         args = registrar.args
         what = fingerprint(registrar.scripts, dict(entry), prefix, store.bucket, args.registry_url)
         result = f"registration-{service}"
-        job_name = f"register-{service}-{what}"
+        name_of_job = job_name("register", service, what)
         env = [
             value("REGISTRY_URL", args.registry_url),
             value("REGISTRY_NAME", args.registry_name),
             value("REGISTRATION", pulumi.Output.json_dumps(dict(entry))),
             value("RESULT_CONFIGMAP", result),
-            value("JOB_NAME", job_name),
+            value("JOB_NAME", name_of_job),
             from_field("JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']"),
             value("WEIGHTS_BUCKET", store.bucket),
             value("WEIGHTS_PREFIX", prefix),
@@ -115,7 +115,7 @@ class Registration(pulumi.ComponentResource):
         if args.ca_secret:
             env.append(value("AWS_CA_BUNDLE", "/etc/store-ca/ca.crt"))
         job = PythonJob(
-            name=job_name,
+            name=name_of_job,
             namespace=args.namespace,
             component="register-model",
             image=args.image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Mapping
 
@@ -13,7 +14,8 @@ class StackSecrets(pulumi.ComponentResource):
 
     A value lives in a `Stash`, the engine's own resource: encrypted in the state by the stack's secrets provider, so a
     colleague, a pull request's preview and `destroy` all see the same one, and no file holds it. `given` are values from
-    `pulumi config set --secret`; they win. To roll one: `pulumi up --replace URN`.
+    `pulumi config set --secret`; they win. To roll one: `pulumi up --replace URN`; what reads it carries its `mark` and
+    starts anew. Not so the database's password: PostgreSQL keeps the one of its first start.
     """
 
     def __init__(
@@ -38,6 +40,17 @@ class StackSecrets(pulumi.ComponentResource):
             )
             self._values[secret] = pulumi.Output.secret(stash.output)
         self.register_outputs({})
+
+    def mark(self, *names: str, key: str) -> pulumi.Output[str]:
+        """Ten hex digits that change when one of the values does, for all to see.
+
+        key: name of a value that the stack made itself: without it nobody can try what people may have chosen.
+        """
+
+        def digest(values: list[str]) -> str:
+            return hmac.new(values[0].encode(), "\n".join(values[1:]).encode(), "sha256").hexdigest()[:10]
+
+        return pulumi.Output.unsecret(pulumi.Output.all(self[key], *(self[name] for name in names)).apply(digest))
 
     def __getitem__(self, name: str) -> pulumi.Output[str]:
         return self._values[name]

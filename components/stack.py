@@ -26,6 +26,8 @@ from mistral_on_l4.planner.catalogue import load_catalogue
 from mistral_on_l4.registry_entry import registry_entry
 from mistral_on_l4.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
 
+# Never given by people, and read by nobody but the registry's server.
+_MARK_KEY = "database-password"
 # Lengths in hexadecimal digits. Access keys are at most 20 characters long on MinIO.
 SECRETS = {
     "root-user": 16,
@@ -75,7 +77,9 @@ class StackInputs:
 
     def object_store(self, platform: Platform) -> ObjectStoreArgs:
         spaces, secret = self.settings.namespaces, self.secrets
-        keys = StoreKeys(*(secret[name] for name in list(SECRETS)[:6]))
+        names = list(SECRETS)[:6]
+        root_mark, mark = secret.mark(*names[:2], key=_MARK_KEY), secret.mark(*names, key=_MARK_KEY)
+        keys = StoreKeys(*[*(secret[name] for name in names), root_mark, mark])
         return ObjectStoreArgs(
             settings=self.settings.object_store,
             namespace=spaces.object_store,
@@ -180,6 +184,7 @@ class StackInputs:
             name=service.name,
             namespace=self.settings.namespaces.services,
             storage_path=service.prefix,
+            weights=f"{plan.checkpoint}@{service.revision}",
             args=plan.args,
             requests=plan.pod.requests,
             limits=plan.pod.limits,
@@ -189,7 +194,7 @@ class StackInputs:
             predicted_ttft_ms=one_user.ttft_ms,
             predicted_tpot_ms=one_user.tpot_ms,
             deployment_mode=platform.deployment_mode,
-            auth=self.settings.access.auth == "token",
+            key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self.settings.access.auth == "token" else None,
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,
             pull_secret=self.settings.images.pull_secret,

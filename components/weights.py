@@ -10,7 +10,7 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
 from components.object_store import WRITER_SECRET, ObjectStore
-from mistral_on_l4.manifests.jobs import PythonJob, from_secret, python_job, value
+from mistral_on_l4.manifests.jobs import PythonJob, from_secret, job_name, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 
 SEEDER = "weights-seeder"
@@ -123,7 +123,7 @@ class Weights(pulumi.ComponentResource):
         if args.ca_secret:
             env.append(value("AWS_CA_BUNDLE", "/etc/store-ca/ca.crt"))
         job = PythonJob(
-            name=f"seed-{prefix.rstrip('/').replace('/', '-')}-{what}",
+            name=job_name("seed", prefix, what),
             namespace=args.namespace,
             component="seed-weights",
             image=args.image,

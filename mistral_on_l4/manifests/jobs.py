@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata
 
 SCRIPTS_FOLDER = "/scripts"
+# A Job's pods carry its name as a label.
+_MAX_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class PythonJob:
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     ca_secret: str | None = None
     pull_secret: str | None = None
+
+
+def job_name(does: str, to: str, mark: str) -> str:
+    """<does>-<to>-<mark>; `to`, which people chose, is cut and spelled as Kubernetes takes it. mark: differs where `to` does."""
+    plain = re.sub(r"[^a-z0-9]+", "-", to.lower())[: _MAX_NAME - len(does) - len(mark) - 2].strip("-")
+    return f"{does}-{plain}-{mark}"
 
 
 def value(name: str, value: Any) -> dict[str, Any]:

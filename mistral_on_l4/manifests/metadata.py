@@ -14,6 +14,10 @@ MANAGER_LABELS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/manag
 CLIENT_LABEL = "mistral-on-l4/inference-client"
 POOL_LABEL = "mistral-on-l4/pool"
 REVISION_ANNOTATION = "mistral-on-l4/revision"
+# What a service loads, which its prefix in the bucket does not say.
+WEIGHTS_ANNOTATION = "mistral-on-l4/weights"
+# Changes with the Secrets that a pod reads when it starts, and only then (components/secrets.py).
+KEYS_ANNOTATION = "mistral-on-l4/keys"
 PREDICTED_TTFT_ANNOTATION = "mistral-on-l4/predicted-ttft-ms"
 PREDICTED_TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
 # A Job that failed is made anew by the next `pulumi up` instead of staying failed for ever.

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
-from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.manifests.volumes import single_server
 
@@ -56,8 +56,12 @@ def stateful_set(
     tls_secret: str | None = None,
     pull_secret: str | None = None,
     placement: Placement | None = None,
+    keys: Any = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec). The volume goes with the StatefulSet: a demo's weights can always be fetched again."""
+    """(metadata, spec). The volume goes with the StatefulSet: a demo's weights can always be fetched again.
+
+    keys: mark of the root user's, which the server reads when it starts.
+    """
     scheme = "HTTPS" if tls_secret else "HTTP"
     args = ["server", "/data", "--address", f":{PORT}"]
     mounts: list[dict[str, Any]] = [{"name": "data", "mountPath": "/data"}]
@@ -65,7 +69,9 @@ def stateful_set(
     if tls_secret:
         args += ["--certs-dir", "/certs"]
         mounts.append({"name": "certs", "mountPath": "/certs", "readOnly": True})
-        items = [{"key": "tls.crt", "path": "public.crt"}, {"key": "tls.key", "path": "private.key"}]
+        # MinIO makes a folder CAs there, which a Secret's volume does not allow, unless there is one.
+        files = {"tls.crt": "public.crt", "tls.key": "private.key", "ca.crt": "CAs/ca.crt"}
+        items = [{"key": key, "path": path} for key, path in files.items()]
         volumes.append({"name": "certs", "secret": {"secretName": tls_secret, "items": items}})
 
     def probe(path: str, **timing: int) -> dict[str, Any]:
@@ -110,7 +116,8 @@ def stateful_set(
         pod["tolerations"] = [dict(toleration) for toleration in placement.tolerations]
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
-    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size)
+    annotations = None if keys is None else {KEYS_ANNOTATION: keys}
+    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size, annotations)
 
 
 def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -154,9 +161,19 @@ def setup_data(bucket: str) -> dict[str, str]:
 
 
 def setup_job(
-    name: str, namespace: str, image: str, bucket: str, store_uid: Any, ca_secret: str | None = None, pull_secret: str | None = None
+    name: str,
+    namespace: str,
+    image: str,
+    bucket: str,
+    store_uid: Any,
+    keys: Any,
+    ca_secret: str | None = None,
+    pull_secret: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The Job that makes bucket and users. `store_uid` in its template makes it run again when the volume is a new one."""
+    """The Job that makes bucket and users.
+
+    `store_uid` and `keys`, the mark of all users' keys, make it run again when the volume is a new one, and when a key is.
+    """
     tags = labels("minio-setup", "job")
     volumes: list[dict[str, Any]] = [
         {"name": "setup", "configMap": {"name": SETUP_CONFIG}},
@@ -197,6 +214,7 @@ def setup_job(
     }
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
-    template = {"metadata": {"labels": tags, "annotations": {"mistral-on-l4/store-uid": store_uid}}, "spec": pod}
+    annotations = {"mistral-on-l4/store-uid": store_uid, KEYS_ANNOTATION: keys}
+    template = {"metadata": {"labels": tags, "annotations": annotations}, "spec": pod}
     spec = {"backoffLimit": 5, "activeDeadlineSeconds": 600, "template": template}
     return metadata(name, namespace, tags, REPLACE_FAILED_JOB), spec

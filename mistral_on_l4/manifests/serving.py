@@ -10,11 +10,13 @@ from typing import Any
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import (
     CLIENT_LABEL,
+    KEYS_ANNOTATION,
     MANAGER_LABELS,
     PREDICTED_TPOT_ANNOTATION,
     PREDICTED_TTFT_ANNOTATION,
     RESTRICTED_CONTAINER,
     REVISION_ANNOTATION,
+    WEIGHTS_ANNOTATION,
     fingerprint,
     metadata,
 )
@@ -66,14 +68,16 @@ class Placement:
 class ServiceSpec:
     """An InferenceService as the plan wants it.
 
-    args: vLLM's, after the runtime's own; requests, limits: of the model container; startup_seconds: how long the model may
-    take to load before the pod is restarted; predicted_ttft_ms, predicted_tpot_ms: the plan's figures for one user; links:
+    weights: what lies under storage_path, as repository@revision; args: vLLM's, after the runtime's own; requests, limits: of the
+    model container; startup_seconds: how long the model may take to load before the pod is restarted; predicted_ttft_ms,
+    predicted_tpot_ms: the plan's figures for one user; key_mark: changes with the API key, an Output, None without a key; links:
     labels or annotations (by the platform) that tie the service to its registry entry, values may be Outputs.
     """
 
     name: str
     namespace: str
     storage_path: str
+    weights: str
     args: Sequence[str]
     requests: Mapping[str, str]
     limits: Mapping[str, str]
@@ -82,12 +86,10 @@ class ServiceSpec:
     ready_seconds: int
     predicted_ttft_ms: float
     predicted_tpot_ms: float
+    key_mark: Any
     deployment_mode: str = "Standard"
-    auth: bool = True
     link_labels: Mapping[str, Any] = field(default_factory=dict)
     link_annotations: Mapping[str, Any] = field(default_factory=dict)
-    extra_labels: Mapping[str, str] = field(default_factory=dict)
-    extra_annotations: Mapping[str, str] = field(default_factory=dict)
     pull_secret: str | None = None
 
 
@@ -140,7 +142,7 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
         "readinessProbe": probe(periodSeconds=5, failureThreshold=3),
         "livenessProbe": probe(periodSeconds=15, failureThreshold=4),
     }
-    if spec.auth:
+    if spec.key_mark is not None:
         model["env"] = [from_secret("VLLM_API_KEY", API_KEY_SECRET, "api-key")]
     predictor: dict[str, Any] = {
         "minReplicas": 1,
@@ -163,12 +165,14 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
         PREDICTED_TPOT_ANNOTATION: f"{spec.predicted_tpot_ms:.0f}",
         "pulumi.com/waitFor": WAIT_FOR_READY,
         "pulumi.com/timeoutSeconds": str(spec.ready_seconds),
-        **spec.extra_annotations,
+        WEIGHTS_ANNOTATION: spec.weights,
     }
     # KServe copies annotations to the pods, so a changed one makes new pods as much as a changed argument does.
     revision = fingerprint(body, annotations)
     annotations |= {REVISION_ANNOTATION: revision, **spec.link_annotations}
-    tags = {**MANAGER_LABELS, **spec.link_labels, **spec.extra_labels}
+    if spec.key_mark is not None:
+        annotations[KEYS_ANNOTATION] = spec.key_mark
+    tags = {**MANAGER_LABELS, **spec.link_labels}
     return metadata(spec.name, spec.namespace, tags, annotations), body, revision
 
 

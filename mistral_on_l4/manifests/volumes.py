@@ -21,13 +21,17 @@ def single_server(
     pod: Mapping[str, Any],
     storage_class: Any,
     size: str,
+    annotations: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec) of a StatefulSet of one pod, whose volume `data` goes with it."""
+    """(metadata, spec) of a StatefulSet of one pod, whose volume `data` goes with it. annotations: of the pod."""
+    pod_metadata: dict[str, Any] = {"labels": dict(tags)}
+    if annotations:
+        pod_metadata["annotations"] = dict(annotations)
     spec = {
         "serviceName": name,
         "replicas": 1,
         "selector": {"matchLabels": dict(selector)},
-        "template": {"metadata": {"labels": dict(tags)}, "spec": dict(pod)},
+        "template": {"metadata": pod_metadata, "spec": dict(pod)},
         "volumeClaimTemplates": [{"metadata": {"name": "data", "labels": dict(selector)}, "spec": claim_spec(storage_class, size)}],
         # Claims of a StatefulSet outlive it otherwise, and their volumes go on billing.
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},

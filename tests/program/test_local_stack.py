@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime.mocks import MockResourceArgs
+
+from bench.pretended.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("local_home")
 
 SERVICES = ("mistral-24b-full", "mistral-24b-fp8")
+KEY_MARK = "mistral-on-l4/keys"
+
+
+def engine_answers() -> dict[str, Any]:
+    ids = {"registeredModelId": "7", "modelVersionId": "9", "modelArtifactId": "11"}
+    return {"kubernetes:core/v1:ConfigMap": {"data": ids}}
+
+
+class KnownRandom(Engine):
+    """An engine whose stack has made its random values before: by their name, or all from one seed."""
+
+    def __init__(self, outputs: Any, seed: str = "seed", **known: str) -> None:
+        super().__init__(outputs=outputs)
+        self._seed, self._known = seed, {f"secrets-{name.replace('_', '-')}": text for name, text in known.items()}
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        name, state = super().new_resource(args)
+        if args.typ == "pulumi:index:Stash":
+            state["output"] = self._known.get(args.name, f"{self._seed} {args.name}")
+        return name, state
 
 
 def service_named(name: str, **changes: Any) -> dict[str, Any]:
@@ -164,6 +188,72 @@ def test_what_changes_in_a_service_changes_its_revision_and_its_check_job(run_pr
 
     assert check_job() == check_job()
     assert check_job() != check_job(maxModelLen=4096)
+
+
+def test_a_service_loads_again_when_other_weights_come_under_its_prefix(run_program: Callable[..., Any]) -> None:
+    def revision(**changes: Any) -> str:
+        engine = run_program(services=[service_named("mistral-24b-full", **changes)])
+        service = engine.named("InferenceService", "mistral-24b-full").inputs
+        found: str = service["metadata"]["annotations"]["mistral-on-l4/revision"]
+        return found
+
+    commit = "0123456789012345678901234567890123456789"
+    assert revision() == revision(revision="main")
+    assert revision() != revision(revision=commit)
+    assert revision(revision=commit) != revision(revision=commit, repository="another/checkpoint")
+
+
+def test_a_new_api_key_makes_new_pods_and_is_tried(run_program: Callable[..., Any]) -> None:
+    def marks(**config: Any) -> tuple[Any, Any]:
+        engine = run_program(services=[service_named("mistral-24b-full")], engine=KnownRandom(engine_answers()), **config)
+        service = engine.named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"]
+        check = next(job for job in engine.of("Job") if job.inputs["metadata"]["name"].startswith("check-"))
+        return service[KEY_MARK], check.inputs["spec"]["template"]["metadata"]["annotations"][KEY_MARK]
+
+    first = marks(apiKey="one")
+    assert first == marks(apiKey="one")
+    assert first[0] == first[1]
+    assert first[0] != marks(apiKey="two")[0]
+    assert KEY_MARK not in run_program(access={"auth": "none"}).of("InferenceService")[0].inputs["metadata"]["annotations"]
+
+
+def test_nobody_can_try_keys_against_the_mark_that_pods_carry_of_theirs(run_program: Callable[..., Any]) -> None:
+    def mark(salt: str) -> Any:
+        engine = run_program(services=[service_named("mistral-24b-full")], engine=KnownRandom(engine_answers(), salt), apiKey="one")
+        return engine.named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"][KEY_MARK]
+
+    assert mark("a stack's own random value") != mark("another stack's")
+
+
+def test_new_keys_of_the_store_reach_its_users_and_its_server(run_program: Callable[..., Any]) -> None:
+    def marks(**known: str) -> tuple[Any, Any]:
+        engine = run_program(engine=KnownRandom(engine_answers(), **known))
+        server = engine.named("StatefulSet", "minio").inputs["spec"]["template"]["metadata"]
+        setup = next(job for job in engine.of("Job") if job.inputs["metadata"]["name"].startswith("minio-setup-"))
+        return server["annotations"][KEY_MARK], setup.inputs["spec"]["template"]["metadata"]["annotations"][KEY_MARK]
+
+    assert marks() == marks()
+    before, writer, root = marks(), marks(writer_secret="new"), marks(root_password="new")
+    # A writer's key needs no new server, but a new user.
+    assert (writer[0] == before[0], writer[1] == before[1]) == (True, False)
+    assert (root[0] == before[0], root[1] == before[1]) == (False, False)
+
+
+@pytest.mark.parametrize("prefix", ["Mistral_24B.v1/", "models/mistral-small-24b-instruct-2501-as-the-team-of-search-has-it/"])
+@pytest.mark.parametrize("name", ["m" * 53, "mistral-24b-full"])
+def test_every_job_has_a_name_that_its_pods_can_carry_as_a_label(run_program: Callable[..., Any], prefix: str, name: str) -> None:
+    engine = run_program(services=[{**service_named("mistral-24b-full", prefix=prefix), "name": name}])
+    names = [job.inputs["metadata"]["name"] for job in engine.of("Job")]
+    assert len(set(names)) == 4
+    assert [found for found in names if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", found)] == []
+
+
+def test_jobs_of_services_whose_long_names_begin_alike_are_told_apart(run_program: Callable[..., Any]) -> None:
+    services = [{**service_named("mistral-24b-full"), "name": "m" * 52 + last} for last in "ab"]
+    pools = [{"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 2}]
+    engine = run_program(services=services, pools={"groups": pools})
+    names = [job.inputs["metadata"]["name"] for job in engine.of("Job")]
+    assert len(names) == len(set(names)) == 6
 
 
 def test_a_job_is_named_after_what_it_does_so_that_an_unchanged_one_never_runs_twice(run_program: Callable[..., Any]) -> None:
