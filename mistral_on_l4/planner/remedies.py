@@ -18,15 +18,22 @@ OFFLOAD = "cpuOffload"
 _LABELS = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
 
 
-def remedies_for(request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> tuple[Remedy, ...]:
-    """Every change that works, alone, best first: what keeps the card, then another card, more cards, offload last."""
+def remedies_for(
+    request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str, usd_per_hour: float | None
+) -> tuple[Remedy, ...]:
+    """Every change that works, alone, best first: what keeps the card, then another card, more cards, offload last.
+
+    usd_per_hour: what the service costs now, its share of its nodes; so does what keeps GPUs and instance type. A new node bills whole.
+    """
     base = replace(request, cpu_offload="off")
     found: dict[str, Remedy] = {}
     for kind, change, candidate in _candidates(base, catalogue, reserved, region):
         # Of one kind the first that works is the smallest step: eight cards are no remedy where two will do.
         if kind in found or (change == OFFLOAD and request.cpu_offload == "auto"):
             continue
-        remedy = _tried(change, candidate, catalogue, reserved, region)
+        kept = (candidate.instance_name, candidate.gpus) == (request.instance_name, request.gpus)
+        price = usd_per_hour if kept else candidate.instance.usd_per_hour.get(region) if candidate.instance else None
+        remedy = _tried(change, candidate, catalogue, reserved, price)
         if remedy:
             found[kind] = remedy
     return tuple(found.values())
@@ -83,15 +90,16 @@ def _on_larger_node(
         yield kind, f"{change} {larger[0]}", replace(request, instance_name=larger[0], instance=larger[1])
 
 
-def _tried(change: str, request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, region: str) -> Remedy | None:
+def _tried(
+    change: str, request: ServiceRequest, catalogue: Catalogue, reserved: Reserved, usd_per_hour: float | None
+) -> Remedy | None:
     verdict = judge(request, catalogue, reserved)
     if not verdict.loads or (request.cpu_offload == "auto" and not verdict.offload_gib):
         return None
     use = memory.memory_use(request, verdict.offload_gib)
     speed = Speed(request, catalogue.calibration, verdict.offload_gib)
-    price = request.instance.usd_per_hour.get(region) if request.instance else None
-    point = speed.at(1, price)
-    return Remedy(change, True, point.tpot_ms, price, use.resident_weights_gib, unmeasured=bool(verdict.offload_gib))
+    tpot_ms = speed.at(1, usd_per_hour).tpot_ms
+    return Remedy(change, True, tpot_ms, usd_per_hour, use.resident_weights_gib, unmeasured=bool(verdict.offload_gib))
 
 
 def _shorter(request: ServiceRequest) -> Iterator[int]:

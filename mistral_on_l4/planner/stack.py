@@ -169,7 +169,7 @@ def _planned(
         warnings.append(f"pool {pool.name} has no nodes (parked): the service waits until it has")
     # Where only room is missing, another card or precision is no remedy.
     crowded = plan.reason == place.homeless.get(service.name)
-    remedies = () if plan.fits or crowded else remedies_for(request, catalogue, reserved, settings.region)
+    remedies = () if plan.fits or crowded else remedies_for(request, catalogue, reserved, settings.region, plan.usd_per_hour)
     return replace(plan, remedies=remedies, warnings=tuple(warnings))
 
 

@@ -125,7 +125,7 @@ def _planned(request: ServiceRequest, question: Question, catalogue: Catalogue, 
     price = request.instance.usd_per_hour.get(question.region) if request.instance else None
     plan = plan_service(request, catalogue, reserved, verdict, ready, price)
     if not plan.fits:
-        plan = replace(plan, remedies=remedies_for(request, catalogue, reserved, question.region))
+        plan = replace(plan, remedies=remedies_for(request, catalogue, reserved, question.region, price))
     notes = [note] if note else []
     if request.instance is None:
         notes.append(

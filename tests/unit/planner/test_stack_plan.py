@@ -248,3 +248,12 @@ def test_every_region_that_has_eks_is_known(stack: Stack, make_service: Make, re
     found = stack(make_service(), region=region)
     assert found.region == region
     assert found.usd_per_hour is None
+
+
+def test_a_remedy_on_the_same_gpus_costs_what_the_service_costs(stack: Stack, make_service: Make) -> None:
+    services = [make_service(name=name, prefix=f"{name}/", variant="fp8") for name in ("a", "b")]
+    found = stack(*services, instance="g6.12xlarge").service("a")
+    assert found.usd_per_hour == pytest.approx(4.6016 / 2)
+    prices = {remedy.change: remedy.usd_per_hour for remedy in found.remedies}
+    assert prices["W4A16 on 1x L4"] == pytest.approx(4.6016 / 2)
+    assert prices["FP8 on 1x L40S"] == pytest.approx(1.861)
