@@ -27,6 +27,7 @@ _FAMILIES = {"ON_DEMAND": r"(gr?|vt)[0-9]", "SPOT": r"(gr?|vt)[0-9]", "STANDARD"
 # Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
 AMI_DRIVER = 580
 HUB = "https://huggingface.co"
+_OPEN_TO_ME = f"{PROJECT}:cluster.publicAccessCidrs: [YOUR-ADDRESS/32] (`curl https://checkip.amazonaws.com` tells it)"
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Doctor:
         except eks.exceptions.ResourceNotFoundException:
             if adopted:
                 return [Finding("cluster", "fail", f"there is no cluster {self.cluster}", "correct mistral-on-l4:cluster.name")]
-            return [Finding("cluster", "ok", f"the name {self.cluster} is free")]
+            return [Finding("cluster", "ok", f"the name {self.cluster} is free"), *self._nobody_inside()]
         owner = (found.get("tags") or {}).get(STACK_TAG)
         if not adopted and owner != self.stack:
             whose = f"stack {owner!r}" if owner else "somebody else"
@@ -205,14 +206,20 @@ class Doctor:
                 findings.append(Finding(f"node group {name}", "fail", text, explain(text) or "`kubectl describe nodes` says more"))
         return findings
 
+    def _nobody_inside(self) -> list[Finding]:
+        """A network that is still to be made holds nobody who could reach an API that answers inside it only."""
+        if self.settings.cluster.public_access_cidrs or self.settings.network.existing_vpc_id:
+            return []
+        says = "the cluster's API would answer only inside a network that nobody is in yet, so an `up` would stop at it"
+        return [Finding("access", "fail", says, _OPEN_TO_ME)]
+
     # -- without the account -------------------------------------------------------------------------------------------
 
     def _access(self) -> list[Finding]:
         if self.settings.cluster.existing or self.settings.cluster.public_access_cidrs:
             return []
         says = "the cluster's API will answer inside its VPC only, so `pulumi up` must run there"
-        fix = f"{PROJECT}:cluster.publicAccessCidrs: [YOUR-ADDRESS/32] (`curl https://checkip.amazonaws.com` tells it)"
-        return [Finding("access", "warn", says, fix)]
+        return [Finding("access", "warn", says, _OPEN_TO_ME)]
 
     def _driver(self) -> list[Finding]:
         """Whether the engine's image runs on the driver of the node image."""
@@ -238,11 +245,7 @@ class Doctor:
         expires = self.settings.tags.expires
         if expires is None:
             return [Finding("tags", "warn", "nothing says until when this stack may bill", f"{PROJECT}:tags.expires: a date")]
-        try:
-            until = date.fromisoformat(expires)
-        except ValueError as error:
-            return [Finding("tags", "fail", f"expires {expires} is no date: {error}", f"{PROJECT}:tags.expires: a date")]
-        if until < self.today:
+        if date.fromisoformat(expires) < self.today:
             return [Finding("tags", "fail", f"expires {expires} is over", f"{PROJECT}:tags.expires: a later date")]
         return [Finding("tags", "ok", f"owner {self.settings.tags.owner}, expires {expires}")]
 

@@ -8,22 +8,25 @@ from typing import Any
 
 import pulumi
 
-from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, lookup
+from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, SecurityGroupIngressRule, lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
-from components.aws.tags import STACK_TAG
+from components.aws.tags import STACK_TAG, named
 from mistral_on_l4.settings import ClusterSettings
 
+# Addresses that nobody has on the internet (RFC 1918): whoever comes from them has a way into the network already.
+PRIVATE_RANGES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 ADMIN_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 
 @dataclass(frozen=True)
 class ClusterArgs:
-    """subnet_ids: private ones in two zones or more."""
+    """subnet_ids: private ones in two zones or more; inside: the network holds machines that are not the cluster's nodes."""
 
     settings: ClusterSettings
     cluster_name: str
     subnet_ids: Sequence[pulumi.Input[str]]
     tags: Mapping[str, str]
+    inside: bool = False
 
 
 class Cluster(pulumi.ComponentResource):
@@ -81,6 +84,8 @@ class Cluster(pulumi.ComponentResource):
         self.ca = authority
         self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
         self.ready = [cluster]
+        if args.inside or not public:
+            self.ready += self._reachable_inside(name, cluster, args)
         for index, principal in enumerate(settings.admin_principal_arns):
             entry = AccessEntry(
                 f"{name}-admin-{index}", cluster_name=cluster.name, principal_arn=principal, tags=dict(args.tags), opts=child
@@ -96,6 +101,24 @@ class Cluster(pulumi.ComponentResource):
                 )
             )
         self.register_outputs({"name": self.name, "endpoint": self.endpoint})
+
+    def _reachable_inside(self, name: str, cluster: EksCluster, args: ClusterArgs) -> list[pulumi.Resource]:
+        """EKS lets the cluster's own nodes alone to the private endpoint, and inside its network no other answers to its name."""
+        config: pulumi.Output[Any] = cluster.vpc_config
+        return [
+            SecurityGroupIngressRule(
+                f"{name}-inside-{cidr.partition('/')[0]}",
+                security_group_id=config.apply(lambda found: found.get("clusterSecurityGroupId")),
+                cidr_ipv4=cidr,
+                ip_protocol="tcp",
+                from_port=443,
+                to_port=443,
+                description="API server, from inside",
+                tags=named(args.tags, f"{args.cluster_name}-inside"),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for cidr in PRIVATE_RANGES
+        ]
 
 
 @dataclass(frozen=True)

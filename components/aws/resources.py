@@ -75,6 +75,10 @@ class RouteTableAssociation(AwsResource):
     type_token = "aws:ec2/routeTableAssociation:RouteTableAssociation"
 
 
+class SecurityGroupIngressRule(AwsResource):
+    type_token = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+
+
 class Subnet(AwsResource):
     type_token = "aws:ec2/subnet:Subnet"
 
@@ -110,6 +114,7 @@ class EksCluster(AwsResource):
     created_at: pulumi.Output[str]
     endpoint: pulumi.Output[str]
     name: pulumi.Output[str]
+    vpc_config: pulumi.Output[Any]
 
 
 class NodeGroup(AwsResource):

@@ -152,9 +152,13 @@ class EksPlatform(pulumi.ComponentResource):
         """Network and control plane; answers zone -> subnet for nodes."""
         settings = self._settings
         refuse_foreign_cluster(self._cluster_name, settings.region, stack)
+        lent = bool(settings.network.existing_vpc_id)
         if not settings.cluster.public_access_cidrs:
+            inside = (
+                "so this command must run there" if lent else "which nobody is in yet: an `up` would stop when the cluster is there"
+            )
             pulumi.log.warn(
-                "the cluster's API will answer inside its VPC only, so this command must run there: to run it from here, set "
+                f"the cluster's API will answer inside its VPC only, {inside}; to run it from here, set "
                 f"{PROJECT}:cluster.publicAccessCidrs to your own address, such as [203.0.113.7/32] (`curl "
                 "https://checkip.amazonaws.com` tells it)"
             )
@@ -166,7 +170,7 @@ class EksPlatform(pulumi.ComponentResource):
         )
         self._cluster: Cluster | AdoptedCluster = Cluster(
             self._name,
-            ClusterArgs(settings.cluster, self._cluster_name, list(network.subnets.values()), self._tags),
+            ClusterArgs(settings.cluster, self._cluster_name, list(network.subnets.values()), self._tags, inside=lent),
             # Nodes need the way out, and the control plane goes before the network does.
             network.ready,
             self._child,

@@ -185,6 +185,20 @@ def test_the_api_is_private_unless_addresses_are_named(up: Callable[..., Any]) -
     assert public["publicAccessCidrs"] == ["203.0.113.7/32"]
 
 
+def test_the_private_endpoint_lets_those_in_who_are_inside_and_not_nodes(up: Callable[..., Any]) -> None:
+    network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+    mine = {"publicAccessCidrs": ["203.0.113.7/32"]}
+    for engine in (up(), up(network=network), up(network=network, cluster=mine)):
+        rules = engine.of("SecurityGroupIngressRule")
+        assert {found.inputs["cidrIpv4"] for found in rules} == {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
+        assert {(found.inputs["ipProtocol"], found.inputs["fromPort"], found.inputs["toPort"]) for found in rules} == {
+            ("tcp", 443, 443)
+        }
+        (provider,) = engine.of("pulumi:providers:kubernetes")
+        assert {found.urn for found in rules} <= {found.urn for found in upstream(engine, provider)}
+    assert up(cluster=mine).of("SecurityGroupIngressRule") == []
+
+
 def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callable[..., Any]) -> None:
     assert up().of("AccessEntry") == []
     engine = up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/ops"]})
@@ -726,7 +740,7 @@ def test_every_aws_input_at_any_depth_is_one_of_the_locked_providers_schema(up: 
 
     everything = [*up().resources, *up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/admin"]}).resources]
     declared = [found for found in everything if found.token.startswith("aws:")]
-    assert len({found.token for found in declared}) == 16
+    assert len({found.token for found in declared}) == 17
     unknown = [
         f"{found.token}{path}"
         for found in declared

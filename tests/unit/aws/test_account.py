@@ -297,3 +297,24 @@ def test_offerings_are_real_and_zones_without_eks_are_left_out(account: Account)
     account.provider.configure("eu-west-1")
     offered = account.provider.invoke("aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings", {"filters": filters[:1]})
     assert "g6.2xlarge" not in offered["instanceTypes"]
+
+
+def test_a_rule_of_the_clusters_group_comes_once_and_goes_before_the_cluster(account: Account) -> None:
+    name, _ = account.cluster()
+    outputs = next(outputs for _, identifier, outputs in account.made if identifier == name)
+    rule = {
+        "securityGroupId": outputs["vpcConfig"]["clusterSecurityGroupId"],
+        "cidrIpv4": "10.0.0.0/8",
+        "ipProtocol": "tcp",
+        "fromPort": 443,
+        "toPort": 443,
+    }
+    token = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+    account.create(token, **rule)
+    with pytest.raises(Refused, match=r"InvalidPermission\.Duplicate"):
+        account.create(token, **rule)
+    with pytest.raises(Refused, match=r"InvalidGroup\.NotFound"):
+        account.create(token, **{**rule, "securityGroupId": "sg-0"})
+    for _, identifier, _ in reversed(list(account.made)):
+        account.delete(identifier)
+    assert account.left() == []

@@ -29,7 +29,8 @@ class Cluster(Kind):
     known = frozenset(
         {"name", "version", "roleArn", "bootstrapSelfManagedAddons", "accessConfig", "upgradePolicy", "vpcConfig", "tags", "region"}
     )
-    computed = ("arn", "endpoint", "certificateAuthority", "createdAt", "status", "platformVersion", "identities")
+    # vpcConfig: AWS adds the security group to what it was given.
+    computed = ("arn", "endpoint", "certificateAuthority", "createdAt", "status", "platformVersion", "identities", "vpcConfig")
     replaces = frozenset({"name", "roleArn", "bootstrapSelfManagedAddons"})
     half_made_on_failure = True
 

@@ -291,6 +291,32 @@ class VpcEndpoint(Kind):
         return {"arn": account.arn("ec2", f"vpc-endpoint/{entry.id}"), "state": "available"}
 
 
+class SecurityGroupIngressRule(Kind):
+    token = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+    kind = "security-group-rule"
+    known = _COMMON | {"securityGroupId", "cidrIpv4", "ipProtocol", "fromPort", "toPort", "description"}
+    computed = ("arn", "securityGroupRuleId")
+    replaces = frozenset({"securityGroupId"})
+
+    def calls(self, inputs: Values) -> Iterator[Call]:
+        source = present({"CidrIp": inputs.get("cidrIpv4"), "Description": inputs.get("description")})
+        names = {"ipProtocol": "IpProtocol", "fromPort": "FromPort", "toPort": "ToPort"}
+        permission = {**{api: inputs[name] for name, api in names.items() if name in inputs}, "IpRanges": [source]}
+        given = present({"GroupId": inputs.get("securityGroupId"), "IpPermissions": [permission]})
+        yield "ec2", "AuthorizeSecurityGroupIngress", {**given, "TagSpecifications": ec2_tags("security-group-rule", inputs)}
+
+    def enter(self, account: Account, inputs: Values) -> Entry:
+        operation = "EC2: AuthorizeSecurityGroupIngress"
+        group = require(account, operation, "InvalidGroup.NotFound", "security-group", inputs.get("securityGroupId"))
+        data = {key: inputs.get(key) for key in ("cidrIpv4", "ipProtocol", "fromPort", "toPort")}
+        if other := [found for found in account.users(group.id, self.kind) if found.data == data]:
+            raise AwsError(operation, "InvalidPermission.Duplicate", f"the specified rule already exists ({other[0].id})")
+        return account.add(Entry(new_id("sgr"), self.kind, "", {"group": [group.id]}, data))
+
+    def settle(self, account: Account, entry: Entry, inputs: Values, bridge: Bridge) -> Values:  # noqa: ARG002
+        return {"arn": account.arn("ec2", f"security-group-rule/{entry.id}"), "securityGroupRuleId": entry.id}
+
+
 NETWORK: tuple[Kind, ...] = (
     Vpc(),
     Subnet(),
@@ -300,4 +326,5 @@ NETWORK: tuple[Kind, ...] = (
     Eip(),
     NatGateway(),
     VpcEndpoint(),
+    SecurityGroupIngressRule(),
 )
