@@ -23,7 +23,8 @@ def remedies_for(
 ) -> tuple[Remedy, ...]:
     """Every change that works, alone, best first: what keeps the card, then another card, more cards, offload last.
 
-    usd_per_hour: what the service costs now, its share of its nodes; so does what keeps GPUs and instance type. A new node bills whole.
+    usd_per_hour: what the service costs now, its share of its nodes; what keeps GPUs and instance type costs the same, while a new
+    node bills whole.
     """
     base = replace(request, cpu_offload="off")
     found: dict[str, Remedy] = {}
