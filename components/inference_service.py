@@ -14,6 +14,10 @@ from mistral_on_l4.manifests.jobs import PythonJob, from_secret, job_name, pytho
 from mistral_on_l4.manifests.metadata import CLIENT_LABEL, KEYS_ANNOTATION, fingerprint, metadata
 
 CHECKER = "service-checker"
+# Until the check's own clock starts: its pod is placed and its image pulled.
+_POD_SECONDS = 300
+# So that Pulumi hears from the Job why it failed, and does not give up at the same moment.
+_SPARE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class InferenceService(pulumi.ComponentResource):
             scripts=shared.scripts,
             service_account=CHECKER,
             env=env,
-            deadline_seconds=spec.ready_seconds + 60,
+            deadline_seconds=spec.ready_seconds + _POD_SECONDS,
             memory="128Mi",
             retries=0,
             # A new key leaves the revision as it is, and has to be tried all the same.
@@ -182,7 +186,7 @@ class InferenceService(pulumi.ComponentResource):
                 parent=self,
                 provider=shared.provider,
                 depends_on=[service, *shared.checker_ready],
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{spec.ready_seconds + 60}s"),
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{spec.ready_seconds + _POD_SECONDS + _SPARE_SECONDS}s"),
             ),
         )
         return check

@@ -279,6 +279,13 @@ def test_every_job_has_a_deadline_and_none_expires_by_itself(run_program: Callab
         assert "ttlSecondsAfterFinished" not in job.inputs["spec"]
 
 
+def test_a_check_says_what_it_waited_for_before_its_job_is_ended(run_program: Callable[..., Any]) -> None:
+    job = next(job for job in run_program().of("Job") if job.inputs["metadata"]["name"].startswith("check-"))
+    environment = {entry["name"]: entry.get("value") for entry in job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    # The Job's clock runs while its pod is placed and its image pulled.
+    assert job.inputs["spec"]["activeDeadlineSeconds"] >= int(environment["DEADLINE_SECONDS"]) + 300
+
+
 def _argument(args: list[str], flag: str) -> str:
     for index, argument in enumerate(args):
         if argument == flag:

@@ -121,9 +121,43 @@ def test_only_the_newest_pod_counts() -> None:
 
 
 def test_it_returns_once_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_service, "chat_problem", lambda check: None)
+    monkeypatch.setattr(check_service, "chat_problem", lambda check, seconds: None)
     cluster = FakeCluster([None, deployment("old"), deployment(availableReplicas=0), deployment()], [])
     run(CHECK, cluster, pause_seconds=0.001)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["<html>a proxy's page</html>", "[]", '{"choices": [{"message": null}]}', '{"choices": []}'])
+def test_an_answer_that_is_no_chat_is_waited_for_and_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    answer = requests.Response()
+    answer.status_code, answer._content = 200, text.encode()
+    monkeypatch.setattr(requests, "post", lambda *_, **__: answer)
+    with pytest.raises(NotServing, match="answered 200 and no chat: ") as ended:
+        run(CHECK, FakeCluster([deployment()], []), pause_seconds=0.01)  # type: ignore[arg-type]
+    assert text in str(ended.value)
+
+
+def test_no_question_outlasts_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def post(*_: Any, timeout: float, **__: Any) -> None:
+        asked.append(timeout)
+        raise requests.ReadTimeout
+
+    monkeypatch.setattr(requests, "post", post)
+    soon = Check("fp8", "private-ai", "new", "http://127.0.0.1:9", None, 1.2)
+    with pytest.raises(NotServing, match="does not answer: ReadTimeout"):
+        run(soon, FakeCluster([deployment()], []), pause_seconds=0.05)  # type: ignore[arg-type]
+    assert max(asked) <= 1.2
+    assert min(asked) >= 1.0
+
+
+def test_a_bug_still_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(check_service, "TERMINATION_LOG", tmp_path / "none" / "termination-log")
+    monkeypatch.setattr(check_service, "in_cluster", lambda _: lambda *_: (200, {}))
+    for name in ("SERVICE_NAME", "SERVICE_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    assert check_service.main() == 1
+    assert capsys.readouterr().err == "the check failed: KeyError: 'SERVICE_NAME'\n"
 
 
 def test_it_gives_up_at_once_on_a_container_that_keeps_crashing(monkeypatch: pytest.MonkeyPatch) -> None:
