@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import typer
 
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, local_pulumi
+from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.embedded import plugins
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
@@ -32,7 +32,7 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
     console = terminal.console()
     if settings.platform is PlatformName.LOCAL:
         with local_pulumi(console) as environment:
-            code = run_preview(stack if stack != LOCAL_STACK else LOCAL_STACK, environment, context.args)
+            code = run_preview(stack, environment, context.args)
     else:
         home = LocalHome(LocalHome.default().root / FOLDER)
         code = run_preview(stack, detached_environment(home, stack, console), context.args)
