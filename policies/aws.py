@@ -9,10 +9,10 @@ from typing import Any
 
 from pulumi_policy import Severity
 
+from policies.exposure import everywhere
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import ADVISORY, Resource, resource_rule
 
-EVERYWHERE = ("0.0.0.0/0", "::/0")
 _TRUE = (True, "true", UNKNOWN)
 # Types that cannot carry tags, or that bill nothing and are part of something tagged.
 _UNTAGGED = re.compile(
@@ -107,7 +107,7 @@ def aws_networks_are_not_open(resource: Resource) -> Iterator[str]:
 
 def _open(resource: Resource, cidrs: list[Any]) -> Iterator[str]:
     for cidr in cidrs:
-        if cidr in EVERYWHERE:
+        if everywhere(cidr):
             yield f"{resource.label}: open to {cidr}"
 
 

@@ -6,6 +6,7 @@ Policies see plain values also of what Pulumi keeps secret, so this looks at whe
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections import Counter
@@ -20,7 +21,7 @@ from policies.rule import Resource, resource_rule
 
 # A name that says its value is secret. `..._FILE`, `..._PATH`, `..._NAME` and the like name where it is kept.
 _SECRET_NAME = re.compile(
-    r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key([-_]?id)?|private[-_]?key|credentials?|dsn|auth)$",
+    r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key([-_]?id)?|secret[-_]?key|private[-_]?key|credentials?|dsn|auth)$",
     re.IGNORECASE,
 )
 # Words that end like a secret's name and are none.
@@ -37,7 +38,9 @@ _KNOWN_FORMS = {
     "a URL with a password": re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@$\"'{}%]+:[^/\s:@$\"'{}%]+@", re.IGNORECASE),
 }
 # What looks random and is public: digests, fingerprints, ids, revisions, URNs.
-_PUBLIC = re.compile(r"sha(1|256|512)[:-][0-9a-fA-F]+|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|arn:aws[a-z-]*:\S+")
+_PUBLIC = re.compile(
+    r"sha(1|256|512)[:-][0-9a-fA-F]+|(\b(?i:revision|commit)\s|@)[0-9a-f]{40}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|arn:aws[a-z-]*:\S+"
+)
 _PUBLIC_NAME = re.compile(r"(sha(1|256)?|digest|revision|commit|checksum|fingerprint|etag|uid|hash|id)$", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
 # Bits per character. Random base64 of 20 characters has about 4; words of a language joined by dashes stay below 3.8.
@@ -73,6 +76,10 @@ def secret_in(name: str, value: Any) -> str | None:
     """What kind of secret a named plain value is, in words, or None."""
     if not isinstance(value, str) or not value:
         return None
+    # Of a document its entries are judged, each by its own name: a revision inside is public, a token is not.
+    if (document := _json(value)) is not None:
+        leaves = ((re.sub(r"\[\d+\]$", "", path).rpartition(".")[2], text) for path, text in texts(document))
+        return next((what for key, text in leaves if (what := secret_in(key or name, text))), None)
     for what, form in _KNOWN_FORMS.items():
         if form.search(value):
             return what
@@ -82,6 +89,16 @@ def secret_in(name: str, value: Any) -> str | None:
     if not _PUBLIC_NAME.search(name) and looks_random(value):
         return "a value that looks generated"
     return None
+
+
+def _json(text: str) -> Any:
+    """A text's object or list, None if it is none."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 @resource_rule(

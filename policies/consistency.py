@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pulumi_policy import Severity
@@ -16,13 +16,20 @@ from policies.rule import Resource, Stack, StackFinding, stack_rule
 from policies.served import ServedStack, gibibytes, planned
 
 _GIB = 2**30
+# (kind, field of a volume, its key), and (kind, field of an environment's entry).
+_VOLUMES = (
+    ("Secret", "secret", "secretName"),
+    ("ConfigMap", "configMap", "name"),
+    ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
+)
+_ENTRIES = (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef"))
 # An address inside the cluster: http://NAME.NAMESPACE.svc, with or without a port or the cluster's domain.
 _INSIDE = re.compile(r"https?://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\b")
 
 
 @stack_rule(
     "references-exist",
-    why="A pod that names a Secret, ConfigMap, claim or account which nobody makes hangs in ContainerCreating, and so does `up`.",
+    why="A pod that names a Secret, an entry of one, a class or an account which nobody makes hangs until `up` gives up.",
     fix="declare the object in the same namespace, or correct the name; what others make goes into this policy's 'elsewhere'",
     severity=Severity.HIGH,
     settings={
@@ -30,24 +37,33 @@ _INSIDE = re.compile(r"https?://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\b")
             "type": "array",
             "items": {"type": "string"},
             "description": "Regular expressions of Kind/name that are made outside the stack",
-            "default": ["ServiceAccount/default", r"ConfigMap/(kube-root-ca|openshift-service-ca)\.crt"],
+            "default": ["ServiceAccount/default", r"ConfigMap/(kube-root-ca|openshift-service-ca)\.crt", "StorageClass/gp2"],
         }
     },
 )
 def references_exist(stack: Stack) -> Iterator[StackFinding]:
-    known = set(_declared(stack))
+    known, entries = set(_declared(stack)), dict(_entries(stack))
+    makes_classes = bool(stack.of("StorageClass"))
     for resource in stack.resources:
-        pod = None if "kubernetes:helm.sh/" in resource.urn else pod_of(resource)
-        if pod is None:
+        if "kubernetes:helm.sh/" in resource.urn or not resource.is_kubernetes:
             continue
+        pod = pod_of(resource)
         namespace = resource.meta.get("namespace")
-        for kind, reference in dict.fromkeys(_references(resource, pod)):
+        for kind, reference in dict.fromkeys((*_references(resource, pod), *_bound(resource), *_classes(resource, makes_classes))):
             elsewhere = any(re.fullmatch(str(pattern), f"{kind}/{reference}") for pattern in stack.config["elsewhere"])
-            # A Service is named with its namespace; everything else lies beside the pod.
-            name, _, other = reference.partition(".") if kind == "Service" else (reference, "", "")
-            where = other or namespace
+            # A Service and an account may be named with their namespace; everything else lies beside the pod.
+            name, _, other = reference.partition(".") if kind in ("Service", "ServiceAccount") else (reference, "", "")
+            where = None if kind == "StorageClass" else other or namespace
             if not elsewhere and (kind, where, name) not in known:
-                yield f"{resource.label}: names {kind} {name}, which the stack does not make in {where}", resource.urn
+                place = f" in {where}" if where else ""
+                yield f"{resource.label}: names {kind} {name}, which the stack does not make{place}", resource.urn
+        for kind, name, entry in dict.fromkeys(_named_entries(resource, pod)):
+            held = entries.get((kind, namespace, name))
+            if held is not None and entry not in held:
+                yield (
+                    f"{resource.label}: wants {entry} of {kind} {name}, which holds {', '.join(sorted(held)) or 'nothing'}",
+                    resource.urn,
+                )
 
 
 def _declared(stack: Stack) -> Iterator[tuple[str, Any, Any]]:
@@ -63,22 +79,30 @@ def _declared(stack: Stack) -> Iterator[tuple[str, Any, Any]]:
             yield "PersistentVolumeClaim", namespace, at(claim, "metadata", "name")
 
 
-def _references(resource: Resource, pod: Pod) -> Iterator[tuple[str, str]]:
+def _entries(stack: Stack) -> Iterator[tuple[tuple[str, Any, Any], set[str]]]:
+    """The keys of each Secret and ConfigMap whose keys are all known; what controllers write into others is not ours to know."""
+    for resource in stack.of("Secret", "ConfigMap"):
+        sections = [at(resource.props, field) for field in ("data", "stringData", "binaryData")]
+        given = [section for section in sections if section is not None]
+        if given and all(isinstance(section, Mapping) for section in given):
+            key = (resource.kind, resource.meta.get("namespace"), resource.meta.get("name"))
+            yield key, {str(entry) for section in given for entry in section}
+
+
+def _references(resource: Resource, pod: Pod | None) -> Iterator[tuple[str, str]]:
+    if pod is None:
+        return
     account = at(pod.spec, "serviceAccountName")
     if isinstance(account, str):
         yield "ServiceAccount", account
     for volume in items(pod.spec, "volumes"):
-        for kind, field, key in (
-            ("Secret", "secret", "secretName"),
-            ("ConfigMap", "configMap", "name"),
-            ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
-        ):
+        for kind, field, key in _VOLUMES:
             name = at(volume, field, key)
             if isinstance(name, str) and at(volume, field, "optional") is not True:
                 yield kind, name
     for container in pod.containers:
         for entry in items(container.spec, "env"):
-            for kind, field in (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef")):
+            for kind, field in _ENTRIES:
                 name = at(entry, "valueFrom", field, "name")
                 if isinstance(name, str) and at(entry, "valueFrom", field, "optional") is not True:
                     yield kind, name
@@ -91,6 +115,50 @@ def _references(resource: Resource, pod: Pod) -> Iterator[tuple[str, str]]:
         runtime = at(pod.spec, "model", "runtime")
         if isinstance(runtime, str):
             yield "ServingRuntime", runtime
+
+
+def _bound(resource: Resource) -> Iterator[tuple[str, str]]:
+    """What a RoleBinding joins: without either, the Job that relies on it is forbidden what it asks for."""
+    if resource.kind != "RoleBinding":
+        return
+    role = at(resource.props, "roleRef", "name")
+    if at(resource.props, "roleRef", "kind") == "Role" and isinstance(role, str):
+        yield "Role", role
+    for subject in items(resource.props, "subjects"):
+        name, namespace = at(subject, "name"), at(subject, "namespace")
+        if at(subject, "kind") == "ServiceAccount" and isinstance(name, str) and namespace is not UNKNOWN:
+            yield "ServiceAccount", f"{name}.{namespace}" if namespace else name
+
+
+def _classes(resource: Resource, judged: bool) -> Iterator[tuple[str, str]]:
+    """StorageClasses of claims, where the stack makes such classes at all."""
+    claims = [resource.props] if resource.kind == "PersistentVolumeClaim" else items(resource.props, "spec", "volumeClaimTemplates")
+    for claim in claims if judged else ():
+        name = at(claim, "spec", "storageClassName")
+        if isinstance(name, str) and name:
+            yield "StorageClass", name
+
+
+def _named_entries(resource: Resource, pod: Pod | None) -> Iterator[tuple[str, str, str]]:
+    """(kind, name, entry) of what a pod takes out of Secrets and ConfigMaps one by one."""
+    if pod is None:
+        return
+    wanted: list[tuple[str, Any, Any, Any]] = []
+    for container in pod.containers:
+        for entry in items(container.spec, "env"):
+            for kind, field in _ENTRIES:
+                reference = at(entry, "valueFrom", field)
+                wanted.append((kind, at(reference, "name"), at(reference, "key"), at(reference, "optional")))
+    for volume in items(pod.spec, "volumes"):
+        for kind, field, key in _VOLUMES:
+            for item in items(volume, field, "items"):
+                wanted.append((kind, at(volume, field, key), at(item, "key"), at(volume, field, "optional")))
+    if resource.kind == "InferenceService":
+        # KServe looks a store up in this Secret (its chart's storageSpecSecretName).
+        wanted.append(("Secret", "storage-config", at(pod.spec, "model", "storage", "key"), None))
+    for kind, name, entry, optional in wanted:
+        if isinstance(name, str) and isinstance(entry, str) and optional is not True:
+            yield kind, name, entry
 
 
 @stack_rule(
@@ -121,8 +189,8 @@ def services_load_what_is_seeded(stack: Stack) -> Iterator[StackFinding]:
 
 @stack_rule(
     "services-have-time-to-load",
-    why="A startup probe that gives up before the weights are loaded restarts the pod, which begins again, for ever.",
-    fix="give the startupProbe (failureThreshold x periodSeconds) at least the plan's load time, better twice that",
+    why="A startup probe that gives up before the weights are loaded, or a seed Job's deadline before they are there, starts over.",
+    fix="give startupProbe (failureThreshold x periodSeconds) and activeDeadlineSeconds at least the plan's time, better twice",
     severity=Severity.HIGH,
 )
 def services_have_time_to_load(stack: Stack) -> Iterator[StackFinding]:
@@ -134,6 +202,14 @@ def services_have_time_to_load(stack: Stack) -> Iterator[StackFinding]:
     if plan is None:
         return
     minutes = {service.name: service.readiness.load for service in plan.services}
+    seeds = {service.name: service.readiness.seed for service in plan.services}
+    for found in served.services:
+        for job in stack.of("Job"):
+            told, deadline = dict(environment_of(job)), at(job.props, "spec", "activeDeadlineSeconds")
+            mine = "WEIGHTS_REPOSITORY" in told and told.get("WEIGHTS_PREFIX") == found.prefix
+            needed = 60 * seeds.get(found.name, 0)
+            if mine and isinstance(deadline, int) and deadline < needed:
+                yield f"{job.label}: has {deadline} s to seed and is predicted to need {needed:.0f} s", job.urn
     for service in stack.of("InferenceService"):
         probe = at(service.props, "spec", "predictor", "model", "startupProbe")
         predicted = minutes.get(str(service.meta.get("name")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 from pulumi_policy import Severity
@@ -11,7 +12,8 @@ from policies.pods import pod_of
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import ADVISORY, Resource, Stack, StackFinding, resource_rule, stack_rule
 
-EVERYWHERE = ("0.0.0.0/0", "::/0")
+# Shorter than this, an address range holds what nobody can have named: two halves of the internet are the internet.
+_NAMED_BITS = {4: 8, 6: 16}
 _INTERNAL = {
     "service.beta.kubernetes.io/aws-load-balancer-scheme": ("internal",),
     "service.beta.kubernetes.io/aws-load-balancer-internal": ("true", "0.0.0.0/0"),
@@ -24,6 +26,15 @@ _GUARDS = (
     "alb.ingress.kubernetes.io/auth-type",
 )
 _EXPOSED_LABEL = "networking.kserve.io/visibility"
+
+
+def everywhere(cidr: Any) -> bool:
+    """Whether an address range is the internet, or a piece of it that is as good as all."""
+    try:
+        network = ip_network(cidr, strict=False) if isinstance(cidr, str) else None
+    except ValueError:
+        return False
+    return network is not None and network.prefixlen < _NAMED_BITS[network.version]
 
 
 def asks_for_token(resource: Resource) -> bool | None:
@@ -75,7 +86,7 @@ def _service(resource: Resource) -> Iterator[str]:
         annotations = mapping(resource.meta, "annotations")
         internal = any(str(annotations.get(key)).lower() in values for key, values in _INTERNAL.items())
         ranges = items(resource.props, "spec", "loadBalancerSourceRanges")
-        if not internal and (not ranges or any(cidr in EVERYWHERE for cidr in ranges)):
+        if not internal and (not ranges or any(everywhere(cidr) for cidr in ranges)):
             yield f"{resource.label}: a load balancer with a public address"
     if items(resource.props, "spec", "externalIPs"):
         yield f"{resource.label}: externalIPs take addresses of others"
@@ -109,7 +120,7 @@ def network_policies_name_their_peers(resource: Resource) -> Iterator[str]:
         if not peers:
             yield f"{resource.label}: an ingress rule without 'from' admits everybody"
         for peer in peers:
-            if at(peer, "ipBlock", "cidr") in EVERYWHERE:
+            if everywhere(at(peer, "ipBlock", "cidr")):
                 yield f"{resource.label}: admits {at(peer, 'ipBlock', 'cidr')}"
             elif at(peer, "namespaceSelector") == {} and at(peer, "podSelector") in (None, {}):
                 yield f"{resource.label}: admits every pod of every namespace"

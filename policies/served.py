@@ -54,7 +54,9 @@ class Served:
     flags: Mapping[str, str]
     gpus: int
     pool: str | None
+    replicas: int
     memory_gib: float | None
+    memory_limit_gib: float | None
     cpus: float | None
     repository: str | None
     model: str | None
@@ -183,7 +185,9 @@ class ServedStack:
             parse_flags([str(word) for word in words]),
             pod.gpus if pod else 0,
             pool if isinstance(pool, str) else None,
+            _replicas(at(predictor, "minReplicas")),
             gibibytes(at(model, "resources", "requests", "memory")),
+            gibibytes(at(model, "resources", "limits", "memory")),
             _cpus(at(model, "resources", "requests", "cpu")),
             repository,
             *found,
@@ -235,6 +239,11 @@ def _joined(runtime: Mapping[str, Any] | None, model: Mapping[str, Any], words: 
 def _has_known_arguments(service: Resource) -> bool:
     model = at(service.props, "spec", "predictor", "model")
     return model is not UNKNOWN and at(model, "args") is not UNKNOWN and at(model, "resources", "limits", GPU) is not UNKNOWN
+
+
+def _replicas(value: Any) -> int:
+    """What KServe keeps running: one where nothing is said, or where it is not known yet."""
+    return int(value) if isinstance(value, (int, float)) and value > 1 else 1
 
 
 def _number(text: str) -> float | int | str:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from pulumi_policy import Severity
 
 from mistral_on_l4.planner import PlanError
+from mistral_on_l4.planner.hosting import room_of
+from mistral_on_l4.planner.stack import reserved_on
 from mistral_on_l4.settings import BudgetSettings, SettingsError
 from policies.pods import pod_of
 from policies.pools import NodePool, pool_of
 from policies.reading import at, items
 from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
-from policies.served import Served, ServedStack, planned
+from policies.served import Served, ServedStack, gibibytes, planned
 
 
 @resource_rule(
@@ -78,7 +80,13 @@ def services_fit_their_pool(stack: Stack) -> Iterator[StackFinding]:
         yield f"the manifests cannot be planned: {_one_line(str(error))}", None
         return
     urns = {served.name: served.urn for served in served_stack.services}
+    limits = {served.name: served.memory_limit_gib for served in served_stack.services}
     for service in plan.services if plan else ():
+        needed = gibibytes(service.pod.requests["memory"]) if service.pod else None
+        limit = limits.get(service.name)
+        if needed is not None and limit is not None and limit < needed:
+            text = f"InferenceService {service.name}: is limited to {limit:.0f} GiB of memory and needs {needed:.0f} to load"
+            yield text, urns.get(service.name)
         if not service.loads:
             remedies = " | ".join(remedy.change for remedy in service.remedies)
             text = f"InferenceService {service.name} does not fit {service.gpus}x {service.gpu}: {service.reason}"
@@ -102,10 +110,12 @@ def _misplaced(served: Served, pools: Mapping[str, NodePool], stack: ServedStack
         return
     if served.gpus > instance.gpus:
         yield f"asks for {served.gpus} GPU of a {pool.instance_type}, which has {instance.gpus}"
-    if served.memory_gib is not None and served.memory_gib > instance.memory_gib:
-        yield f"requests {served.memory_gib:.0f} GiB of memory of a {pool.instance_type}, which has {instance.memory_gib:.0f}"
-    if served.cpus is not None and served.cpus > instance.vcpus:
-        yield f"requests {served.cpus:g} CPUs of a {pool.instance_type}, which has {instance.vcpus}"
+    # What the kubelet and the DaemonSets keep, no pod gets.
+    room = room_of(instance, reserved_on(stack.catalogue, stack.platform))
+    if served.memory_gib is not None and served.memory_gib > room.memory_gib:
+        yield f"requests {served.memory_gib:.1f} GiB of memory of a {pool.instance_type}, which leaves {room.memory_gib:.1f}"
+    if served.cpus is not None and served.cpus > room.cpu:
+        yield f"requests {served.cpus:g} CPUs of a {pool.instance_type}, which leaves {room.cpu:.1f}"
 
 
 def _overfull(pool: NodePool, inside: list[Served], stack: ServedStack) -> str | None:
@@ -114,12 +124,15 @@ def _overfull(pool: NodePool, inside: list[Served], stack: ServedStack) -> str |
     if instance is None:
         return None
     free = [instance.gpus] * pool.count
-    for served in sorted(inside, key=lambda found: -found.gpus):
-        node = next((index for index, gpus in enumerate(free) if gpus >= served.gpus), None)
+    pods = [
+        gpus for gpus, replicas in sorted(((found.gpus, found.replicas) for found in inside), reverse=True) for _ in range(replicas)
+    ]
+    for asked in pods:
+        node = next((index for index, left in enumerate(free) if left >= asked), None)
         if node is None:
-            asked = " + ".join(str(found.gpus) for found in inside)
-            return f"{len(inside)} services ask for {asked} GPU of {pool.count}x {pool.instance_type} ({instance.gpus} GPU each)"
-        free[node] -= served.gpus
+            total = " + ".join(str(gpus) for gpus in pods)
+            return f"{len(pods)} pods ask for {total} GPU of {pool.count}x {pool.instance_type} ({instance.gpus} GPU each)"
+        free[node] -= asked
     return None
 
 

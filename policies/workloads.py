@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,13 @@ from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, resource_rule
 
 _TRUE = (True, "true")
+_GPU_TYPES = {
+    "gpuInstanceTypes": {
+        "type": "string",
+        "description": "Regular expression of the instance types that carry a GPU",
+        "default": r"^(g|gr|p)[0-9]",
+    }
+}
 
 
 def ours(resource: Resource) -> Pod | None:
@@ -168,13 +176,7 @@ def _tolerates_gpu(toleration: Any) -> bool:
     why="An untainted GPU node fills with pods that need none, at several dollars an hour.",
     fix=f"give GPU nodes the label {POOL_LABEL} and the taint {GPU} with effect NoSchedule",
     severity=Severity.HIGH,
-    settings={
-        "gpuInstanceTypes": {
-            "type": "string",
-            "description": "Regular expression of the instance types that carry a GPU",
-            "default": r"^(g|gr|p)[0-9]",
-        }
-    },
+    settings=_GPU_TYPES,
 )
 def gpu_nodes_are_tainted(resource: Resource) -> Iterator[str]:
     pool = pool_of(resource, resource.config["gpuInstanceTypes"])
@@ -184,6 +186,22 @@ def gpu_nodes_are_tainted(resource: Resource) -> Iterator[str]:
         yield f"{resource.label}: a GPU node ({pool.instance_type}) outside the known pools: it has no label {POOL_LABEL}"
     if not pool.tainted:
         yield f"{resource.label}: GPU nodes ({pool.instance_type}) without the taint {GPU}"
+
+
+@resource_rule(
+    "gpu-nodes-have-a-driver",
+    why="A GPU node whose image has no NVIDIA driver never offers its GPU, and bills while the service waits for it.",
+    fix="use amiType AL2023_x86_64_NVIDIA or BOTTLEROCKET_x86_64_NVIDIA (CUSTOM with an image of your own)",
+    severity=Severity.HIGH,
+    settings=_GPU_TYPES,
+)
+def gpu_nodes_have_a_driver(resource: Resource) -> Iterator[str]:
+    pool = pool_of(resource, resource.config["gpuInstanceTypes"])
+    image = at(resource.props, "amiType")
+    if pool is None or not pool.is_gpu or not isinstance(image, str):
+        return
+    if image != "CUSTOM" and not re.search(r"NVIDIA|GPU", image):
+        yield f"{resource.label}: GPU nodes ({pool.instance_type}) on image {image}, which has no driver"
 
 
 @resource_rule(
@@ -284,6 +302,7 @@ POLICIES = (
     pods_have_a_seccomp_profile,
     gpu_pods_name_their_pool,
     gpu_nodes_are_tainted,
+    gpu_nodes_have_a_driver,
     gpu_services_can_start,
     jobs_have_deadlines_and_stay,
     rights_are_narrow,

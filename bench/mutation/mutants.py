@@ -481,7 +481,7 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     # Data.
     yield on("the registry's database dropped", "dev", "StatefulSet", "registry-database", None)
     yield on("the store dropped", "dev", "StatefulSet", "minio", None)
-    # Beyond what any of this looks at: kept so that the score stays honest.
+    # Objects that do not find each other.
     yield on(
         "an entry that its Secret does not have",
         "dev",
@@ -489,6 +489,38 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         full,
         lambda p: _model(p)["env"][0]["valueFrom"]["secretKeyRef"].update(key="token"),
     )
+    yield on("a store that KServe does not know", "dev", isvc, fp8, lambda p: _model(p)["storage"].update(key="mino"))
+    yield on(
+        "a Role misspelt in its binding", "local", "RoleBinding", "weights-seeder", lambda p: p["roleRef"].update(name="seeder")
+    )
+    yield on(
+        "an account misspelt in its binding", "dev", "RoleBinding", "model-registrar", lambda p: p["subjects"][0].update(name="x")
+    )
+    yield on(
+        "a class of volumes misspelt",
+        "dev",
+        "StatefulSet",
+        "model-registry-db",
+        lambda p: p["spec"]["volumeClaimTemplates"][0]["spec"].update(storageClassName="gp-3"),
+    )
+    # Room and time.
+    yield on(
+        "a second replica without a second node", "dev", isvc, fp8, lambda p: _predictor(p).update(minReplicas=2, maxReplicas=2)
+    )
+    yield on(
+        "4 GiB for an engine that pins five", "dev", isvc, fp8, lambda p: _model(p)["resources"]["limits"].update(memory="4Gi")
+    )
+    yield on("all 32 GiB of a node", "dev", isvc, fp8, lambda p: _model(p)["resources"]["requests"].update(memory="32Gi"))
+    yield on("a minute for a seed", "dev", "Job", "seed-mistral-24b-fp8", lambda p: p["spec"].update(activeDeadlineSeconds=60))
+    yield on("GPU nodes without a driver", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.update(amiType="AL2023_x86_64_STANDARD"))
+    yield on(
+        "the internet in two halves",
+        "dev",
+        "NetworkPolicy",
+        "inference-clients",
+        lambda p: p["spec"]["ingress"][0].update({"from": [{"ipBlock": {"cidr": f"{half}.0.0.0/1"}} for half in (0, 128)]}),
+    )
+    # Beyond what any of this looks at: kept so that the score stays honest.
     yield on(
         "clients let in to another port",
         "dev",
@@ -496,3 +528,11 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "inference-clients",
         lambda p: p["spec"]["ingress"][0]["ports"][0].update(port=8000),
     )
+    yield on(
+        "64 MiB of shared memory",
+        "dev",
+        *runtime,
+        lambda p: next(v for v in p["spec"]["volumes"] if v["name"] == "shm")["emptyDir"].update(sizeLimit="64Mi"),
+    )
+    yield on("a pool that may have no node", "dev", "NodeGroup", "pool-l4-1gpu", lambda p: p["scalingConfig"].update(maxSize=0))
+    yield on("an older engine", "local", *runtime, lambda p: _engine(p).update(image="docker.io/vllm/vllm-openai:v0.6.0"))

@@ -14,6 +14,7 @@ from pulumi_policy import EnforcementLevel, StackValidationArgs, StackValidation
 
 import policies
 from policies.confidential import entropy, looks_random, secret_in
+from policies.exposure import everywhere
 from policies.listing import listing
 from policies.offline import Declared, Recording, analyze, as_the_engine_shows
 from policies.pack import POLICIES
@@ -169,6 +170,9 @@ def test_a_plan_without_configuration_comes_from_the_manifests_alone(recorded: C
         ("AWS_SECRET_ACCESS_KEY", "$(FROM_ELSEWHERE)"),
         ("PYTHONPATH", "/opt/app-root/lib/python3.11/site-packages:/usr/lib64/python3.11"),
         ("JOB_NAME", "register-mistral-24b-full-3f87faed5f"),
+        ("mistral-on-l4/weights", "mistralai/Mistral-Small-24B-Instruct-2501@9527884be6e5616bdd54de542f9ae13384489724"),
+        ("REGISTRATION", '{"revision": "9527884be6e5616bdd54de542f9ae13384489724", "tokens": 8192}'),
+        ("REGISTRATION", '{"description": "Revision 9527884be6e5616bdd54de542f9ae13384489724 of a model"}'),
     ],
 )
 def test_what_only_looks_secret_is_let_through(name: str, value: str) -> None:
@@ -183,11 +187,44 @@ def test_what_only_looks_secret_is_let_through(name: str, value: str) -> None:
         ("DSN", "postgresql://registry:hunter2@postgres:5432/registry"),
         ("EXTRA", "AKIAIOSFODNN7EXAMPLE"),
         ("EXTRA", "c3ab8ff13720e8ad9047dd39466b3c8974e592c2fa383d4a3960714caef0c4f2"),
+        ("REGISTRATION", '{"store": [{"secretKey": "hunter2"}]}'),
         ("EXTRA", "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg8hQ2"),
     ],
 )
 def test_what_is_secret_is_found_by_name_form_or_entropy(name: str, value: str) -> None:
     assert secret_in(name, value)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "open_to_all"),
+    [
+        ("0.0.0.0/0", True),
+        ("128.0.0.0/1", True),
+        ("2000::/3", True),
+        ("10.0.0.0/8", False),
+        ("203.0.113.7/32", False),
+        ("fd00::/48", False),
+        (UNKNOWN, False),
+        ("nonsense", False),
+    ],
+)
+def test_halves_of_the_internet_are_the_internet(cidr: Any, open_to_all: bool) -> None:
+    assert everywhere(cidr) is open_to_all
+
+
+def test_what_controllers_or_others_make_is_not_missed(broken: Callable[..., Recording]) -> None:
+    """The keys of a Secret that is not known yet, EKS's own class, and an image of one's own say nothing."""
+
+    def hide(props: Any) -> None:
+        props["stringData"] = _UNKNOWN
+
+    def old_class(props: Any) -> None:
+        props["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = "gp2"
+
+    changes = [("Secret", "vllm-api-key", hide), ("StatefulSet", "minio", old_class)]
+    changes += [("NodeGroup", "pool-l4-1gpu", lambda props: props.update(amiType="CUSTOM"))]
+    for kind, name, change in changes:
+        assert [finding for finding in analyze(broken("dev", kind, name, change)) if finding.mandatory] == []
 
 
 def test_ordinary_words_have_less_entropy_than_keys() -> None:
