@@ -96,7 +96,8 @@ def prune(
         objects, uploads, skipped = _prunable(store, prefixes(settings), shared=settings.object_store.kind == "external")
         for prefix in skipped:
             print(f"{prefix} has no manifest: a Job may be writing it, left alone")
-        for key, size in sorted(objects.items()):
+        # Manifests first: one that is left without its files would not be true.
+        for key, size in sorted(objects.items(), key=lambda item: (not item[0].startswith(FOLDER), item[0])):
             print(f"{'deleting' if yes else 'would delete'} {key} ({gigabytes(size)})")
             if yes:
                 store.delete(key)
@@ -130,7 +131,7 @@ def _prunable(store: Store, wanted: list[str], shared: bool) -> tuple[dict[str, 
             doomed = [prefix + file.path for file in manifest.files if prefix + file.path in below]
             objects[manifest_key(prefix)] = 0
         objects |= {key: below[key].size for key in doomed}
-        uploads += store.uploads(prefix)
+        uploads += sorted(store.all_uploads(prefix, [prefix + file.path for file in manifest.files]))
     return objects, uploads, skipped
 
 

@@ -85,6 +85,26 @@ def test_prune_shows_first_and_then_deletes_only_what_belongs_to_no_checkpoint(d
     assert demo("prune")[1] == "nothing to delete"
 
 
+def test_prune_ends_uploads_on_a_server_that_lists_them_by_whole_key_only(
+    demo: Any, seeder: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seeder.run().code == 0
+    s3.client.create_multipart_upload(Bucket="rhoai-artifacts", Key=f"{PREFIX}model-00001-of-00003.safetensors")
+    every = Store.uploads
+    # As MinIO does, which a stack on AWS runs.
+    monkeypatch.setattr(Store, "uploads", lambda self, prefix: [] if prefix.endswith("/") else every(self, prefix))
+    assert "would end an unfinished upload of mistral-24b/model-00001" in demo("prune")[1]
+    assert demo("prune", "--yes")[0] == 0
+    assert s3.uploads() == []
+
+
+def test_prune_deletes_a_manifest_before_the_files_that_it_promises(demo: Any, seeder: Any) -> None:
+    # Digits and capitals come before the underscore of _manifests.
+    assert seeder.run(WEIGHTS_PREFIX="24b-of-old/").code == 0
+    output = demo("prune")[1]
+    assert output.index("would delete _manifests/24b-of-old.json") < output.index("would delete 24b-of-old/")
+
+
 def test_prune_leaves_a_prefix_alone_that_a_job_may_be_writing(demo: Any, s3: Any) -> None:
     s3.client.put_object(Bucket="rhoai-artifacts", Key=f"{PREFIX}config.json", Body=b"{}")
     code, output, _ = demo("prune", "--yes")
