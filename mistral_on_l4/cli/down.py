@@ -27,9 +27,9 @@ def down(
         console.print(f"nothing to take down: there is no {home.root}")
         return
     # An `up` beside it would go on in a cluster that is being stopped.
-    with alone(home, console):
+    with alone(home, console) as lock:
         try:
-            _destroy(home, console)
+            _destroy(home, console, lock)
         except Failure as error:
             if not purge:
                 raise
@@ -57,14 +57,14 @@ def _stop(home: LocalHome, purge: bool) -> list[str]:
     return left
 
 
-def _destroy(home: LocalHome, console: Console) -> None:
+def _destroy(home: LocalHome, console: Console, lock: int) -> None:
     """`pulumi destroy`, if Pulumi's state holds anything. Raises Failure."""
     if not has_resources(home):
         return
     # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
     with pulumi_of(home, console) as environment:
         console.rule("pulumi destroy", style="dim", align="left")
-        code = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment)
+        code = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:
         raise Failure(
             "`pulumi destroy` did not finish, see above\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -19,7 +21,7 @@ from mistral_on_l4.cli.stacks import project_folder
 from mistral_on_l4.embedded import cluster, plugins, processes
 from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.embedded.progress import console_report
-from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
+from mistral_on_l4.embedded.toolchain.locks import LockBusy, held, name_holder
 from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.settings import PROJECT
 
@@ -27,6 +29,7 @@ LOCAL_STACK = "local"
 # As long as a first `up` with all its builds may take.
 _OTHER_COMMAND_SECONDS = 3600.0
 _GONE_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
@@ -38,15 +41,18 @@ def local_pulumi(console: Console) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
-def alone(home: LocalHome, console: Console) -> Iterator[None]:
-    """Waits for a command that brings this stack up or down, and keeps others waiting until the context ends. Raises Failure."""
+def alone(home: LocalHome, console: Console) -> Iterator[int]:
+    """Waits for a command that brings this stack up or down, and keeps others waiting until the context ends.
+
+    Gives the descriptor of the lock. Raises Failure.
+    """
 
     def waiting(pid: str) -> None:
         console.print(f"process {pid} is bringing this stack up or down: waiting for it")
 
     try:
-        with held(home.command_lock, waiting, _OTHER_COMMAND_SECONDS):
-            yield
+        with held(home.command_lock, waiting, _OTHER_COMMAND_SECONDS) as lock:
+            yield lock
     except LockBusy as error:
         raise Failure(str(error)) from None
 
@@ -70,10 +76,21 @@ def pulumi_of(home: LocalHome, console: Console) -> Iterator[Mapping[str, str]]:
         raise Failure(str(error)) from None
 
 
-def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs pulumi in the project on this terminal and returns its exit code. An interrupt goes to pulumi, which ends tidily."""
+def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: int) -> int:
+    """Runs pulumi in the project on this terminal and returns its exit code. An interrupt goes to pulumi, which ends tidily.
+
+    So it does when this command is killed; until then pulumi holds `lock`, and the next command waits.
+    """
     command = ["pulumi", *arguments, "--stack", LOCAL_STACK]
-    process = subprocess.Popen(command, cwd=project_folder(), env=dict(environment))
+    prctl = ctypes.CDLL(None).prctl
+    process = subprocess.Popen(
+        command,
+        cwd=project_folder(),
+        env=dict(environment),
+        pass_fds=(lock,),
+        preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0),  # noqa: PLW1509  (one system call, no lock)
+    )
+    name_holder(lock, process.pid)
     while True:
         try:
             return process.wait()

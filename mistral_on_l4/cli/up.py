@@ -9,8 +9,9 @@ from rich.console import Console
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
-from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, local_pulumi, run_pulumi
+from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, alone, pulumi_of, run_pulumi
 from mistral_on_l4.cli.stacks import stack_settings, way_into
+from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.live import ServiceState, in_stack_order, services
 from mistral_on_l4.reach import Way
 
@@ -24,9 +25,10 @@ def up() -> None:
     """Bring the local stack up and ask both services a question."""
     console = terminal.console()
     settings = stack_settings(LOCAL_STACK)
-    with local_pulumi(console) as environment:
+    home = LocalHome.default()
+    with alone(home, console) as lock, pulumi_of(home, console) as environment:
         console.rule("pulumi up", style="dim", align="left")
-        code = run_pulumi(["up", "--yes", "--skip-preview", "--suppress-permalink=true"], environment)
+        code = run_pulumi(["up", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
     with way_into(settings) as way:

@@ -15,10 +15,10 @@ class LockBusy(Exception):
 
 
 @contextmanager
-def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator[None]:
+def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator[int]:
     """Holds the lock on `file`; `waiting` is called once with the holder's pid if another process has it.
 
-    Raises LockBusy after `seconds`.
+    Gives the lock's descriptor: a process that inherits it goes on holding the lock. Raises LockBusy after `seconds`.
     """
     deadline, said = time.monotonic() + seconds, False
     descriptor = _open(file)
@@ -41,11 +41,16 @@ def held(file: Path, waiting: Callable[[str], None], seconds: float) -> Iterator
             fresh = _open(file)
             os.close(descriptor)
             descriptor = fresh
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        name_holder(descriptor, os.getpid())
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def name_holder(descriptor: int, pid: int) -> None:
+    """Writes into a held lock who holds it."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{pid}\n".encode(), 0)
 
 
 def _open(file: Path) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import pytest
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
-from mistral_on_l4.embedded.home import LocalHome
+from mistral_on_l4.embedded.home import CHECKOUT, LocalHome
+from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.kube import ApiError
 
 
@@ -126,3 +130,45 @@ def test_a_state_that_is_none_is_named(home: LocalHome, text: str) -> None:
     (home.backend / ".pulumi/stacks/mistral-on-l4/local.json").write_text(text)
     with pytest.raises(Failure, match="is not a Pulumi checkpoint"):
         has_resources(home)
+
+
+# As pulumi does: an interrupt ends what runs, which takes a moment, and then pulumi itself.
+PULUMI = """#!/bin/sh
+trap 'read line < "$PWD/end"; echo tidied > "$PWD/said"; exit 1' INT
+echo running > "$PWD/said"
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_killed_command_interrupts_its_pulumi_and_the_next_one_waits_for_its_end(tmp_path: Path, home: LocalHome) -> None:
+    (tmp_path / "pulumi").write_text(PULUMI)
+    (tmp_path / "pulumi").chmod(0o700)
+    (tmp_path / "Pulumi.yaml").touch()
+    os.mkfifo(tmp_path / "end")
+    code = (
+        "import os, sys; from pathlib import Path; from mistral_on_l4.cli.local_pulumi import alone, run_pulumi; "
+        "from mistral_on_l4.embedded.home import LocalHome; from rich.console import Console\n"
+        "with alone(LocalHome(Path(sys.argv[1])), Console()) as lock: run_pulumi(['up'], os.environ, lock)"
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    command = subprocess.Popen([sys.executable, "-c", code, str(home.root)], cwd=tmp_path, env=environment)
+    said = tmp_path / "said"
+    try:
+        _until(lambda: said.exists() and said.read_text() == "running\n")
+    finally:
+        command.kill()
+        command.wait()
+    holders: list[str] = []
+    with pytest.raises(LockBusy), held(home.command_lock, holders.append, 0.0):
+        pass
+    assert Path(f"/proc/{holders[0]}/comm").read_text() == "pulumi\n"
+    (tmp_path / "end").write_text("now\n")
+    with held(home.command_lock, lambda _: None, 60.0):
+        assert said.read_text() == "tidied\n"
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
