@@ -187,7 +187,18 @@ def test_an_update_removes_what_the_program_no_longer_sets_and_keeps_what_others
     cluster.client.patch("v1", "ConfigMap", "settings", namespace, {"metadata": {"labels": {"theirs": "3"}}}, MERGE_PATCH)
     thing.update(_labels(namespace, one="1"))
     labels = cluster.client.get("v1", "ConfigMap", "settings", namespace)["metadata"]["labels"]
-    assert labels == {"one": "1", "theirs": "3", "app.kubernetes.io/managed-by": "pulumi"}
+    assert labels == {"one": "1", "theirs": "3"}
+
+
+def test_no_new_object_gets_the_label_of_who_manages_it_and_none_that_has_it_loses_it(plugin, namespace):
+    # pulumi-kubernetes, Check: "Do not set this label for SSA resources".
+    thing = plugin.resource(CONFIG_MAP).create(_labels(namespace, one="1"))
+    assert thing.inputs["metadata"]["labels"] == {"one": "1"}
+    thing.inputs["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "pulumi"
+    assert thing.check(_labels(namespace, one="2"))["metadata"]["labels"] == {
+        "one": "2",
+        "app.kubernetes.io/managed-by": "pulumi",
+    }
 
 
 def test_a_field_that_somebody_else_owns_is_a_conflict_until_it_is_forced(plugin, cluster, namespace):

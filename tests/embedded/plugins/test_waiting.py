@@ -147,6 +147,20 @@ def test_a_failed_job_is_made_anew_only_where_it_says_so(plugin, kubelet, backgr
     assert bool(thing.diff(job(namespace, annotation)).replaces) is replaced
 
 
+def test_a_job_whose_wait_was_interrupted_is_made_anew_unless_it_completed_meanwhile(plugin, kubelet, cluster, namespace):
+    annotation = {"pulumi.com/replaceUnready": "true"}
+    thing = plugin.resource(JOB)
+    with pytest.raises(Exception, match="is not ready after 1 s"):
+        thing.create(job(namespace, annotation), timeout=1.0)
+    assert list(thing.diff(job(namespace, annotation)).replaces) == ['metadata.annotations["pulumi.com/replaceUnready"]']
+    kubelet.finish("once", 0)
+    deadline = time.monotonic() + 30
+    while condition(cluster.client.get("batch/v1", "Job", "once", namespace), "Complete") != "True":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not thing.diff(job(namespace, annotation)).replaces
+
+
 def test_a_claim_waits_for_its_volume_unless_its_class_waits_for_a_pod(plugin, engine, cluster, background, namespace):
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     for mode in ("Immediate", "WaitForFirstConsumer"):

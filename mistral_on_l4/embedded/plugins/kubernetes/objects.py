@@ -136,11 +136,16 @@ def with_name(inputs: dict[str, Any], old: Mapping[str, Any], resource: str, see
     return {**inputs, "metadata": {**meta, "name": name}}
 
 
-def with_managed_by(inputs: dict[str, Any]) -> dict[str, Any]:
-    """inputs with the label app.kubernetes.io/managed-by, as pulumi-kubernetes sets it where nobody else has."""
+def with_managed_by(inputs: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """inputs with the label app.kubernetes.io/managed-by where the old ones have it.
+
+    Since server-side apply pulumi-kubernetes gives it to no new object, and takes it from none that has it.
+    """
     meta = inputs.get("metadata")
     labels = meta.get("labels") if isinstance(meta, dict) else {}
     if not isinstance(meta, dict) or not isinstance(labels or {}, dict) or MANAGED_BY in (labels or {}):
+        return inputs
+    if MANAGED_BY not in (reveal((reveal(old.get("metadata")) or {}).get("labels")) or {}):
         return inputs
     return {**inputs, "metadata": {**meta, "labels": {**(labels or {}), MANAGED_BY: "pulumi"}}}
 

@@ -82,14 +82,14 @@ class Provider:
     # -- check and diff ------------------------------------------------------------------------------------------------
 
     def check(self, kind: Kind, name: str, old: Values, new: Values, seed: bytes, proposed: str | None) -> Values:
-        """Inputs as they will be sent: with a name, a namespace and the label of who manages them."""
+        """Inputs as they will be sent: with a name and a namespace."""
         inputs = {"apiVersion": kind.api_version, "kind": kind.kind, **new}
         if kind.patch:
             meta = reveal(inputs.get("metadata")) or {}
             if not meta.get("name"):
                 raise Refused("a Patch resource needs metadata.name: the name of the object that it patches")
         else:
-            inputs = objects.with_managed_by(objects.with_name(inputs, old, name, seed, proposed))
+            inputs = objects.with_managed_by(objects.with_name(inputs, old, name, seed, proposed), old)
         inputs = self._with_namespace(inputs)
         if not has_unknown(inputs.get("metadata")):
             rule_for(inputs)
@@ -112,9 +112,21 @@ class Provider:
     def diff(self, kind: Kind, state: Values, old: Values, new: Values) -> Differences:
         _refuse_foreign(state)
         changes = compare(old, new, self.configuration.mutability)
-        if kind.kind == "Job" and objects.is_true(new, objects.REPLACE_UNREADY) and condition(state, "Failed") == "True":
-            changes = [*changes, Difference(("status",), "UPDATE", True)]
+        if kind.kind == "Job" and objects.is_true(new, objects.REPLACE_UNREADY) and self._is_unready(state):
+            changes = [*changes, Difference(("metadata", "annotations", objects.REPLACE_UNREADY), "UPDATE", True)]
         return Differences(changes, not kind.patch and delete_before_replace(old, new))
+
+    def _is_unready(self, state: Values) -> bool:
+        """Whether a Job is there and not complete: it failed, or the wait for it was interrupted. One that cannot be read is left."""
+        # A Job that was complete once is so for good.
+        if condition(state, "Complete") == "True" or not self.configuration.known:
+            return False
+        meta = reveal(state.get("metadata")) or {}
+        try:
+            live = self.client.get(str(state["apiVersion"]), "Job", str(meta["name"]), meta.get("namespace"))
+        except (ApiError, KeyError, Refused):
+            return False
+        return condition(live, "Complete") != "True"
 
     # -- create --------------------------------------------------------------------------------------------------------
 
