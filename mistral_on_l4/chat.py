@@ -63,7 +63,7 @@ def ask(
 
 
 def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
-    """Text pieces of a server-sent event stream of chat completion chunks."""
+    """Text pieces of a server-sent event stream of chat completion chunks. Raises ChatError for one that fails or is none."""
     buffer = b""
     while chunk := response.read1(65536):
         buffer += chunk
@@ -74,8 +74,14 @@ def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
             data = line[5:].strip()
             if data == b"[DONE]":
                 return
-            event: dict[str, Any] = json.loads(data)
-            for choice in event.get("choices") or []:
+            try:
+                event: dict[str, Any] = json.loads(data)
+                choices, failed = event.get("choices") or [], event.get("error")
+            except (ValueError, AttributeError):
+                raise ChatError(f"the service sent what is no chat: {data.decode(errors='replace')[:200]!r}") from None
+            if failed:
+                raise ChatError(f"the service gave up while it answered: {_message(data)}")
+            for choice in choices:
                 if text := (choice.get("delta") or {}).get("content"):
                     yield text
 

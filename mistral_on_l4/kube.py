@@ -30,8 +30,6 @@ STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 # JSON is YAML: the API server takes it under the apply media type.
 APPLY_PATCH = "application/apply-patch+yaml"
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
 
 class ApiError(Exception):
     """An answer of the API server that is not a success.
@@ -126,15 +124,6 @@ class KubeClient:
             cert_reqs="CERT_NONE" if cluster.get("insecure-skip-tls-verify") else "CERT_REQUIRED",
         )
         return cls(cluster["server"], pool, headers)
-
-    @classmethod
-    def in_cluster(cls, folder: Path = SERVICE_ACCOUNT) -> Self:
-        """The identity that Kubernetes gives a pod."""
-        import urllib3
-
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-        pool = urllib3.PoolManager(maxsize=4, ca_certs=str(folder / "ca.crt"))
-        return cls(f"https://{host}:{port}", pool, {"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"})
 
     # -- one request ---------------------------------------------------------------------------------------------------
 

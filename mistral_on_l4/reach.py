@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import urllib3
 
@@ -59,13 +61,14 @@ def open_way(settings: Settings) -> Iterator[Way]:
             client = KubeClient.from_kubeconfig(home.kubeconfig)
         except (NoCluster, FileNotFoundError) as error:
             raise NoWay(f"{error}: start it with `make up`") from None
-        yield Way(client, settings, home)
-        client.close()
+        with closing(client):
+            yield Way(client, settings, home)
         return
-    with _kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port:
-        client = KubeClient(f"http://127.0.0.1:{port}", urllib3.PoolManager(maxsize=8))
+    with (
+        _kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port,
+        closing(KubeClient(f"http://127.0.0.1:{port}", urllib3.PoolManager(maxsize=8))) as client,
+    ):
         yield Way(client, settings, None)
-        client.close()
 
 
 @contextmanager
@@ -74,7 +77,22 @@ def _kubectl(arguments: list[str], announces: str) -> Iterator[int]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise NoWay("kubectl is not on PATH: install it, and log in to the stack's cluster")
-    process = subprocess.Popen([kubectl, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with tempfile.TemporaryFile("w+") as errors:
+        # A pipe that nobody reads fills up, and kubectl with it waits.
+        process = subprocess.Popen([kubectl, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            yield _announced_port(process, arguments[0], announces, errors)
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+
+def _announced_port(process: subprocess.Popen[str], command: str, announces: str, errors: IO[str]) -> int:
+    """The port, once the process tells it. Raises NoWay with its last words."""
     found: list[int] = []
     announced = threading.Event()
 
@@ -87,17 +105,10 @@ def _kubectl(arguments: list[str], announces: str) -> Iterator[int]:
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    try:
-        if not announced.wait(_READY_SECONDS):
-            raise NoWay(f"kubectl {arguments[0]} did not come up within {_READY_SECONDS:.0f} s: does `kubectl get nodes` work?")
-        if not found:
-            said = (process.stderr.read() if process.stderr else "").strip().splitlines()
-            raise NoWay(f"kubectl {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
-        yield found[0]
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+    if not announced.wait(_READY_SECONDS):
+        raise NoWay(f"kubectl {command} did not come up within {_READY_SECONDS:.0f} s: does `kubectl get nodes` work?")
+    if not found:
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+        raise NoWay(f"kubectl {command} failed: {said[-1] if said else 'it said nothing'}")
+    return found[0]
