@@ -67,12 +67,13 @@ def kv_tokens(memory: MemoryUse) -> int:
 def kv_needed_gib(request: ServiceRequest, tokens: int | None = None) -> float:
     """KV cache of one request, by default of the greatest length, which vLLM must be able to hold to start.
 
-    Layers that attend over a window hold its tokens and those of one step, in one block more than that fills: the window need not
-    begin where a block does (v1/kv_cache_interface.py, SlidingWindowSpec.max_memory_usage_bytes).
+    Layers that attend over a window hold its tokens and those of the steps in flight, in one block more than that fills: the window
+    need not begin where a block does (v1/kv_cache_interface.py, SlidingWindowSpec.max_memory_usage_bytes).
     """
     shape, length = request.architecture, tokens or request.max_model_len
     blocks = -(-length // BLOCK)
-    windowed = -(-min(shape.sliding_window - 1 + request.batched_tokens, length) // BLOCK) + 1
+    in_flight = request.batched_tokens * request.engine.steps_in_flight
+    windowed = -(-min(shape.sliding_window - 1 + in_flight, length) // BLOCK) + 1
     share = shape.sliding_layers / shape.layers
     return (blocks * (1 - share) + windowed * share) * BLOCK * request.kv_bytes_per_token / GIB
 

@@ -90,12 +90,13 @@ class ServiceRequest:
 
     @property
     def large_card(self) -> bool:
-        return self.gpu.visible_gib >= self.engine.large_card_gib
+        """Whether the engine takes its larger defaults: by memory, but never on an A100 (engine/arg_utils.py)."""
+        return self.gpu.visible_gib >= self.engine.large_card_gib and "A100" not in self.gpu.name
 
     @property
     def sequences(self) -> int:
-        """Requests that run at once: --max-num-seqs, or the engine's default for the card."""
-        return self.max_num_seqs or self.engine.max_num_seqs[self.large_card]
+        """Requests that run at once: --max-num-seqs, or the engine's default for the card, at most one per token of a step."""
+        return self.max_num_seqs or min(self.engine.max_num_seqs[self.large_card], self.batched_tokens)
 
     @cached_property
     def batched_tokens(self) -> int:

@@ -46,7 +46,7 @@ def check_flags(request: ServiceRequest) -> None:
 def refusal_of(request: ServiceRequest) -> str | None:
     """Why the engine refuses the combination, in its own words; None if it does not."""
     shape, gpu, tp = request.architecture, request.gpu, request.gpus
-    scheme, capability = request.loaded_as.scheme, gpu.compute_capability
+    capability = gpu.compute_capability
     asked = request.flags.get("--quantization")
     stored = request.quantization.method
     if asked and stored not in ("none", asked):
@@ -56,12 +56,8 @@ def refusal_of(request: ServiceRequest) -> str | None:
         )
     if asked and stored == "none" and not asked.startswith("fp8"):
         return f"Cannot find the config file for {asked}: {request.checkpoint} is not quantized; leave --quantization out"
-    minimum = {"fp8": 8.0, "int8": 7.5, "int4": 7.5}.get(scheme, 0.0)
-    if capability < minimum:
-        return (
-            f"Quantization scheme is not supported for the current GPU. Min capability: {minimum * 10:.0f}. Current capability: "
-            f"{capability * 10:.0f}."
-        )
+    if lacking := _capability_refusal(request):
+        return lacking
     if request.half_dtype == "bfloat16" and capability < 8.0:
         return (
             f"Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your {gpu.name} GPU has compute "
@@ -85,6 +81,30 @@ def refusal_of(request: ServiceRequest) -> str | None:
             f"(max_position_embeddings={shape.max_positions} in model's config.json)"
         )
     return None
+
+
+def _capability_refusal(request: ServiceRequest) -> str | None:
+    """GPTQ, AWQ and bitsandbytes have kernels for every card of the catalogue; INT8 times INT8 has them from 7.5 on."""
+    engine, capability, loaded = request.engine, request.gpu.compute_capability, request.loaded_as
+    compressed = loaded.method == "compressed-tensors"
+    integers = loaded.scheme == "int4" or (loaded.scheme == "int8" and loaded.weight_only)
+    minimum = 7.5 if loaded.scheme == "int8" and not loaded.weight_only else 0.0
+    if loaded.scheme == "fp8" or (compressed and integers):
+        minimum = engine.weight_only_capability
+    if loaded.method == "fbgemm_fp8":
+        minimum = 8.0
+    if capability >= minimum:
+        return None
+    if compressed and not request.online_fp8:
+        return (
+            f"Quantization scheme is not supported for the current GPU. Min capability: {minimum * 10:.0f}. Current capability: "
+            f"{capability * 10:.0f}."
+        )
+    method = "fp8" if request.online_fp8 else loaded.method
+    return (
+        f"The quantization method {method} is not supported for the current GPU. Minimum capability: {minimum * 10:.0f}. Current "
+        f"capability: {capability * 10:.0f}."
+    )
 
 
 def offload_refusal(request: ServiceRequest) -> str | None:

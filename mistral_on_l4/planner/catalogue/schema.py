@@ -182,6 +182,8 @@ class Engine(Record):
     cpu_offload_source: str
     cpu_offload_repacked: Literal["works", "lost"]
     online_fp8_peak: Literal["unquantized", "quantized"]
+    weight_only_capability: float
+    steps_in_flight: int
     images: Mapping[str, EngineImage]
 
 

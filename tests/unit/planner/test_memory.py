@@ -193,3 +193,34 @@ def test_an_offload_that_cannot_be_had_is_left_out_where_all_weights_fit(plan: P
     assert found.loads
     assert "--cpu-offload-gb" not in found.args
     assert found.reason.startswith("all weights fit the GPU, and cpuOffload is left out: cpuOffload 100.0 GiB is more than")
+
+
+def test_an_a100_gets_the_defaults_of_small_cards_however_much_memory_it_has(catalogue: Catalogue) -> None:
+    def activation(gpu: str) -> float:
+        return (
+            plan_checkpoint(Question(model="mistral-small-24b-instruct-2501", gpu=gpu), catalogue).services[0].memory.activation_gib
+        )
+
+    assert activation("A100-80GB") == activation("L4")
+    assert activation("H100") > 3 * activation("A100-80GB")
+
+
+def test_a_step_of_few_tokens_lets_few_sequences_run(plan: Plan) -> None:
+    # 64 sequences x 131,072 logits x 38.4 bytes; by default it would be 256.
+    few = plan(variant="w4a16", extraArgs=["--max-num-batched-tokens", "64"])
+    assert few.memory.activation_gib == pytest.approx(64 * 131072 * 38.4 / 2**30)
+
+
+def test_an_engine_that_schedules_ahead_needs_more_cache_for_a_window(tmp_path: Path, catalogue: Catalogue) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(GEMMA))
+
+    def tokens_beyond(engine: str) -> float:
+        question = Question(config=file, precision="w4a16", engine=engine, max_model_len=8192, gpu="L40S")
+        found = plan_checkpoint(question, catalogue).services[0]
+        requests = float(found.reason.partition(" tokens, ")[2].partition(" requests")[0])
+        return found.memory.kv_gib / requests * 2**30 / 8192  # layer-tokens of one request
+
+    # By hand: 10 full layers of 8,192 tokens, and 52 of 1,023 + 2,048 or + 4,096 tokens in whole blocks and one more.
+    assert tokens_beyond("vllm-0.11") == pytest.approx(10 * 8192 + 52 * (3072 + 16), rel=0.01)
+    assert tokens_beyond("vllm-0.33") == pytest.approx(10 * 8192 + 52 * (5120 + 16), rel=0.01)

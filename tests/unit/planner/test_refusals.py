@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -174,3 +175,58 @@ def test_more_gpus_than_a_node_has_are_answered_with_a_node_that_has_them(plan: 
     found = plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=8)
     assert found.reason == "g6.12xlarge has 4x L4, tensorParallelSize is 8"
     assert found.remedies[0].change == "BF16 on g6.48xlarge"
+
+
+COMPRESSED = "Quantization scheme is not supported for the current GPU. Min capability: 80. Current capability: 75."
+
+
+@pytest.mark.parametrize(
+    ("quantization", "old", "new"),
+    [
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"type": "int", "num_bits": 4}}}},
+            COMPRESSED,
+            "",
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"type": "int", "num_bits": 8}}}},
+            COMPRESSED,
+            "",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"g": {"weights": {"type": "int", "num_bits": 8}, "input_activations": {"num_bits": 8}}},
+            },
+            "",
+            "",
+        ),
+        ({"quant_method": "fp8"}, "The quantization method fp8 is not supported for the current GPU. Minimum capability: 80.", ""),
+        ({"quant_method": "awq", "bits": 4}, "", ""),
+        ({"quant_method": "gptq", "bits": 4}, "", ""),
+    ],
+    ids=["w4a16", "w8a16", "w8a8", "fp8", "awq", "gptq"],
+)
+def test_what_a_t4_can_load_depends_on_format_and_engine(
+    tmp_path: Any, catalogue: Catalogue, quantization: dict[str, Any], old: str, new: str
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(
+        json.dumps(
+            {
+                "architectures": ["LlamaForCausalLM"],
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "vocab_size": 32000,
+                "max_position_embeddings": 8192,
+                "quantization_config": quantization,
+            }
+        )
+    )
+    for engine, says in (("vllm-0.11", old), ("vllm-0.33", new)):
+        found = plan_checkpoint(Question(config=file, gpu="T4", engine=engine), catalogue).services[0]
+        assert found.fits is (not says)
+        assert says in found.reason
