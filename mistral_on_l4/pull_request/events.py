@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION
 from mistral_on_l4.pull_request.redaction import redacted
 from mistral_on_l4.pull_request.replacements import moved_by, needs_a_new_object
 
@@ -240,12 +241,15 @@ def _finding(policy: Mapping[str, Any]) -> PolicyFinding:
 
 
 def _without_drawn_names(value: Any, key: str = "") -> Any:
-    """Inputs with `*` for the endings that providers draw anew where no state keeps them: they would differ in every preview."""
+    """Inputs with `*` for what is drawn anew where no state keeps it: it would differ in every preview."""
     if isinstance(value, Mapping):
         return {name: _without_drawn_names(item, str(name)) for name, item in value.items()}
     if isinstance(value, list):
         return [_without_drawn_names(item, key) for item in value]
     if isinstance(value, str):
+        # A mark of passwords, which are drawn where no state keeps them.
+        if key == KEYS_ANNOTATION:
+            return "*"
         value = _DRAWN_BY_TIME.sub("*", value)
         return _DRAWN_AT_RANDOM.sub("-*", value) if key.lower().endswith("name") else value
     return value

@@ -55,6 +55,16 @@ def test_the_shipped_stack_passes(preview: Callable[..., Any]) -> None:
     assert {event["enforcementLevel"] for event in findings(events)} <= {"advisory"}
 
 
+def test_two_previews_of_one_commit_are_alike_to_the_comment_though_no_state_keeps_what_is_drawn(
+    preview: Callable[..., Any],
+) -> None:
+    from mistral_on_l4.pull_request.events import between, read_events
+
+    once, again = (read_events(preview()[1]) for _ in range(2))
+    assert len(once.declared) > 100
+    assert [(change.op, change.name) for change in between(once, again).changes] == []
+
+
 def test_a_mandatory_finding_stops_the_preview_and_says_what_to_do(preview: Callable[..., Any]) -> None:
     def latest(config: dict[str, Any]) -> None:
         config["mistral-on-l4:images"] = {"overrides": {"engine": "docker.io/vllm/vllm-openai:latest"}}

@@ -334,6 +334,16 @@ def test_another_region_replaces_what_the_account_holds_and_says_so(step: Step) 
     assert found.blocked == ("data would be lost: Vpc `thing`",)
 
 
+def test_the_mark_of_passwords_that_no_state_keeps_is_no_change(step: Step) -> None:
+    def pod(mark: str, image: str = "a") -> Any:
+        template = {"metadata": {"annotations": {"mistral-on-l4/keys": mark}}, "spec": {"image": image}}
+        kind = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"template": template}}
+        return declared(step, "kubernetes:batch/v1:Job", kind)
+
+    assert between(pod("98cee3f6cd"), pod("a5fb3725c7")).changes == ()
+    assert [change.op for change in between(pod("98cee3f6cd"), pod("a5fb3725c7", "b")).changes] == ["replace"]
+
+
 @pytest.mark.parametrize(("mutable", "op"), [("true", "update"), ("false", "replace")])
 def test_whether_a_config_map_changes_in_place_is_its_providers_setting(step: Step, mutable: str, op: str) -> None:
     kind = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
