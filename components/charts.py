@@ -12,6 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.aws.gpu_node_pool import POOLS_ALONE
 from components.kubernetes import Namespace
 from components.namespaces import STACK_LABEL
 from mistral_on_l4.images import image
@@ -149,6 +150,7 @@ def device_plugin_values(images: ImagesSettings) -> dict[str, Any]:
     values: dict[str, Any] = {
         # The chart's own affinity looks for labels of Node Feature Discovery, or for this one, which our pools carry.
         "nodeSelector": _GPU_NODES,
+        "affinity": POOLS_ALONE,
         "tolerations": [_GPU_TOLERATION],
         "resources": _resources("10m", "64Mi", "128Mi"),
     }
@@ -161,6 +163,7 @@ def dcgm_values(images: ImagesSettings) -> dict[str, Any]:
     values: dict[str, Any] = {
         # By default it keeps off tainted nodes, and crashes on those without a GPU.
         "nodeSelector": _GPU_NODES,
+        "affinity": POOLS_ALONE,
         "tolerations": [_GPU_TOLERATION],
         # Its kind exists only where the Prometheus operator is installed.
         "serviceMonitor": {"enabled": False},

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.aws.gpu_node_pool import POOLS_ALONE
 from components.kubernetes import DaemonSet
 from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
 from mistral_on_l4.manifests.serving import Placement
@@ -16,7 +17,7 @@ NAME = "engine-image"
 
 
 class ImagePull(pulumi.ComponentResource):
-    """A pod on every GPU node that holds the image and sleeps. Nothing waits for it: without it a start is only slower."""
+    """A pod on each of the stack's GPU nodes that holds the image and sleeps. Nothing waits for it: a start without it is slower."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class ImagePull(pulumi.ComponentResource):
             "automountServiceAccountToken": False,
             "nodeSelector": dict(placement.node_selector),
             "tolerations": [dict(toleration) for toleration in placement.tolerations],
+            "affinity": POOLS_ALONE,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
             "terminationGracePeriodSeconds": 1,
             "containers": [

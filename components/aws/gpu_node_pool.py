@@ -16,6 +16,14 @@ AMI_TYPE = "AL2023_x86_64_NVIDIA"
 TAINT_KEY = "nvidia.com/gpu"
 # The device plugin's chart schedules only where this label is; up to Kubernetes 1.34 no node sets it by itself.
 PRESENT_LABEL = "nvidia.com/gpu.present"
+# An adopted cluster may have GPU nodes of its owner's, with the same label and software of their own: these are the stack's.
+POOLS_ALONE = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": POOL_LABEL, "operator": "Exists"}]}]
+        }
+    }
+}
 # An image of 17.5 GB unpacked and a 47 GB checkpoint, twice, where the instance has no disk of its own.
 _WITHOUT_NVME_GIB = 200
 # Images arrive at about this rate; above 125 MiB/s a root volume costs more, and is only paid where it is the place for weights.

@@ -641,8 +641,16 @@ def test_gpu_software_reaches_tainted_gpu_nodes_and_no_others(up: Callable[..., 
         values = release(engine, name).inputs["values"]
         assert values["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
         assert values["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert _of_our_pools(values)
     pull = engine.named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]
+    assert _of_our_pools(pull)
     assert "nvidia.com/gpu" not in json.dumps(pull["containers"][0]["resources"])
+
+
+def _of_our_pools(spec: Mapping[str, Any]) -> bool:
+    """Whether it stays off GPU nodes that an adopted cluster has of its own."""
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return {"key": "mistral-on-l4/pool", "operator": "Exists"} in term["matchExpressions"]
 
 
 def test_a_mirror_stands_in_front_of_the_charts_images_too(up: Callable[..., Any]) -> None:
