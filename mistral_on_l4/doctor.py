@@ -61,6 +61,7 @@ class Doctor:
             *((f"quota {kind}", lambda kind=kind: self._quota(kind)) for kind in self._capacity_types()),
             ("kubernetes version", self._version),
             ("cluster", self._cluster),
+            ("add-ons", self._addons),
             ("access", self._access),
             ("engine image", self._driver),
             ("weights", self._weights),
@@ -205,6 +206,32 @@ class Doctor:
                 text = f"{issue['code']}: {issue['message']}"
                 findings.append(Finding(f"node group {name}", "fail", text, explain(text) or "`kubectl describe nodes` says more"))
         return findings
+
+    def _addons(self) -> list[Finding]:
+        """What an adopted cluster has to bring; only warned of, since it may have it by other means than EKS's add-ons."""
+        if not self.settings.cluster.existing:
+            return []
+        eks = self.client("eks")
+        try:
+            pages = eks.get_paginator("list_addons").paginate(clusterName=self.cluster)
+            names = {name for page in pages for name in page["addons"]}
+        except eks.exceptions.ResourceNotFoundException:
+            # The check of the cluster says so.
+            return []
+        findings = []
+        if "aws-ebs-csi-driver" not in names:
+            says = f"{self.cluster} has no add-on aws-ebs-csi-driver: unless the driver is installed otherwise, no volume is made"
+            fix = f"`aws eks create-addon --cluster-name {self.cluster} --addon-name aws-ebs-csi-driver`, with a role for it"
+            findings.append(Finding("add-ons", "warn", says, fix))
+        found = eks.describe_addon(clusterName=self.cluster, addonName="vpc-cni")["addon"] if "vpc-cni" in names else {}
+        if not re.search(r"""["']?enableNetworkPolicy["']?\s*:\s*["']?true""", found.get("configurationValues") or ""):
+            says = f"{self.cluster}'s add-on vpc-cni lacks enableNetworkPolicy: unless another does it, NetworkPolicies are ignored"
+            fix = (
+                f"`aws eks update-addon --cluster-name {self.cluster} --addon-name vpc-cni --configuration-values "
+                """'{"enableNetworkPolicy": "true"}'`"""
+            )
+            findings.append(Finding("add-ons", "warn", says, fix))
+        return findings or [Finding("add-ons", "ok", "EBS driver and enforced NetworkPolicies are there")]
 
     def _nobody_inside(self) -> list[Finding]:
         """A network that is still to be made holds nobody who could reach an API that answers inside it only."""

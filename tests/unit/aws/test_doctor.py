@@ -256,6 +256,26 @@ def test_a_cluster_that_nothing_can_be_put_into_fails(account: Account, status: 
     assert finding.fix
 
 
+@pytest.mark.parametrize(
+    ("addons", "configuration", "warned"),
+    [
+        (["aws-ebs-csi-driver", "vpc-cni"], '{"enableNetworkPolicy": "true"}', []),
+        (["aws-ebs-csi-driver", "vpc-cni"], "enableNetworkPolicy: 'true'", []),
+        (["aws-ebs-csi-driver", "vpc-cni"], '{"enableNetworkPolicy": "false"}', ["NetworkPolicies are ignored"]),
+        (["vpc-cni"], "", ["no volume is made", "NetworkPolicies are ignored"]),
+    ],
+)
+def test_what_an_adopted_cluster_has_to_bring_is_looked_for(
+    account: Account, addons: list[str], configuration: str, warned: list[str]
+) -> None:
+    account.answer("eks", "list_addons", {"addons": addons})
+    account.answer("eks", "describe_addon", {"addon": {"configurationValues": configuration}})
+    findings = doctor(account, cluster={"name": "shared", "existing": True})._addons()
+    assert [found.state for found in findings] == (["warn"] * len(warned) or ["ok"])
+    assert all(text in found.says and found.fix for text, found in zip(warned, findings, strict=False))
+    assert doctor(account)._addons() == []
+
+
 def test_an_api_inside_a_network_that_is_still_to_be_made_fails(account: Account) -> None:
     account.refuse("eks", "describe_cluster", "ResourceNotFoundException")
     free, access = doctor(account)._cluster()
