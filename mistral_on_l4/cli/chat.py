@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from mistral_on_l4.chat import Answer, ChatError, ask
@@ -34,29 +36,52 @@ def chat(
         if not found:
             raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
         chosen = _chosen(found, service or [])
-        answers = ask_all(way, chosen, question, max_tokens, lambda name: console.print(f"asking {name} ...", style="dim"))
-    for name, (_, answer) in answers.items():
-        console.print(f"\n[bold]{name}[/bold]")
-        console.print(answer.text.strip(), markup=False, highlight=False)
+        answers = ask_all(
+            way,
+            chosen,
+            question,
+            max_tokens,
+            lambda name: console.print(f"asking {name} ...", style="dim"),
+            partial(_show, console),
+        )
     console.print()
     console.print(answers_table(chosen, answers, simulated=way.local is not None))
 
 
 def ask_all(
-    way: Way, chosen: Sequence[ServiceState], question: str, max_tokens: int, before: Callable[[str], None] = lambda _: None
+    way: Way,
+    chosen: Sequence[ServiceState],
+    question: str,
+    max_tokens: int,
+    before: Callable[[str], None] = lambda _: None,
+    after: Callable[[str, Answer], None] = lambda *_: None,
 ) -> dict[str, tuple[str, Answer]]:
-    """(address, answer) by service, one after the other: asked at once they would disturb each other's times on one machine."""
+    """(address, answer) by service, one after the other: asked at once they would disturb each other's times on one machine.
+
+    Raises Failure after all were asked, if any gave no answer.
+    """
     namespace = way.settings.namespaces.services
     key = api_key(way.client, namespace)
-    answers = {}
+    answers: dict[str, tuple[str, Answer]] = {}
+    failures = []
     for state in chosen:
         before(state.name)
         with way.service(f"{state.name}-predictor", namespace) as url:
             try:
-                answers[state.name] = (url, ask(url, state.name, question, key, max_tokens))
+                answer = ask(url, state.name, question, key, max_tokens)
             except ChatError as error:
-                raise Failure(f"{error}" + (f" ({state.problem})" if state.problem else "")) from None
+                failures.append(f"{error}" + (f" ({state.problem})" if state.problem else ""))
+                continue
+        answers[state.name] = (url, answer)
+        after(state.name, answer)
+    if failures:
+        raise Failure("; ".join(failures))
     return answers
+
+
+def _show(console: Console, name: str, answer: Answer) -> None:
+    console.print(f"\n[bold]{name}[/bold]")
+    console.print(answer.text.strip(), markup=False, highlight=False)
 
 
 def answers_table(states: Sequence[ServiceState], answers: dict[str, tuple[str, Answer]], simulated: bool) -> Table:

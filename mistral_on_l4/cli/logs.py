@@ -22,6 +22,7 @@ def logs(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Searched everywhere unless named.")] = None,
     container: Annotated[str | None, typer.Option("--container", "-c", help="The one that matters now unless named.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
+    previous: Annotated[bool, typer.Option("--previous", "-p", help="Of the container's run before this one.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
 ) -> None:
     """Print the log of a pod of the local cluster."""
@@ -29,17 +30,25 @@ def logs(
     try:
         cluster = home.cluster()
         client = KubeClient.from_kubeconfig(home.kubeconfig)
-        found = find_pod(client.list("v1", "Pod", namespace)["items"], pod, namespace)
+        found, *others = find_pods(client.list("v1", "Pod", namespace)["items"], pod, namespace)
     except NoCluster as error:
         raise Failure(f"{error}: run `make up` first") from None
     except ApiError as error:
         raise Failure(f"{error}: is the cluster up? (make up)") from None
-    name, previous = choose_container(found, container)
+    if others:
+        also = ", ".join(other["metadata"]["name"] for other in others)
+        typer.echo(f"# pod {found['metadata']['name']}, the newest; {pod!r} also means {also}", err=True)
+    if previous:
+        name = container or main_container(found)
+    else:
+        name, previous = choose_container(found, container)
+        if previous:
+            typer.echo(f"# container {name} waits to be started again; this is its previous run", err=True)
     raise typer.Exit(_print(cluster, home, found, name, previous, follow, tail))
 
 
-def find_pod(pods: Sequence[Object], wanted: str, namespace: str | None) -> Object:
-    """The newest pod of that name, else of that service, job or beginning. Raises Failure with the names there are."""
+def find_pods(pods: Sequence[Object], wanted: str, namespace: str | None) -> list[Object]:
+    """Pods of that name, else of that service, job or beginning, the newest first. Raises Failure with the names there are."""
     where = f"namespace {namespace}" if namespace else "the cluster"
     for matches in (
         [pod for pod in pods if pod["metadata"]["name"] == wanted],
@@ -51,7 +60,7 @@ def find_pod(pods: Sequence[Object], wanted: str, namespace: str | None) -> Obje
         homes = sorted({pod["metadata"]["namespace"] for pod in matches})
         if len(homes) > 1:
             raise Failure(f"{wanted!r} is in several namespaces ({', '.join(homes)}): name one with -n", code=2)
-        return max(matches, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        return sorted(matches, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
     there = ", ".join(sorted(pod["metadata"]["name"] for pod in pods)) or "none"
     raise Failure(f"no pod called {wanted!r} in {where}; there are: {there}")
 
@@ -65,7 +74,7 @@ def choose_container(pod: Object, wanted: str | None) -> tuple[str, bool]:
     known = [container["name"] for kind in ("initContainers", "containers") for container in pod["spec"].get(kind) or []]
     if wanted is not None and wanted not in known:
         raise Failure(f"pod {pod['metadata']['name']} has no container {wanted!r}; it has {', '.join(known)}", code=2)
-    name = wanted or _in_the_way(pod) or pod["spec"]["containers"][0]["name"]
+    name = wanted or _in_the_way(pod) or main_container(pod)
     status = statuses.get(name) or {}
     waiting = (status.get("state") or {}).get("waiting")
     if waiting is not None or not status:
@@ -73,6 +82,10 @@ def choose_container(pod: Object, wanted: str | None) -> tuple[str, bool]:
             return name, True
         raise Failure(f"container {name} of pod {pod['metadata']['name']} has not run yet: {_why(pod, waiting or {})}")
     return name, False
+
+
+def main_container(pod: Object) -> str:
+    return str(pod["spec"]["containers"][0]["name"])
 
 
 def _in_the_way(pod: Object) -> str | None:
@@ -108,8 +121,6 @@ def _print(
     command += ["--previous"] if previous else []
     command += ["--follow"] if follow and not previous else []
     command += [] if tail is None else ["--tail", str(tail)]
-    if previous:
-        typer.echo(f"# container {container} waits to be started again; this is its previous run", err=True)
     try:
         return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(home.kubeconfig)}, check=False).returncode
     except OSError as error:

@@ -15,7 +15,7 @@ from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
 from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.live import ServiceState, condition, in_stack_order, pod_problem, services
 from mistral_on_l4.manifests.registry import API, service_name
-from mistral_on_l4.reach import Way
+from mistral_on_l4.reach import NoWay, Way
 from mistral_on_l4.settings import Settings
 
 app = typer.Typer()
@@ -31,17 +31,23 @@ def status(
     with way_into(settings) as way:
         states = in_stack_order(services(way.client, settings.namespaces.services), settings)
         jobs = _jobs(way.client, settings)
-        models = _registered_models(way)
+        try:
+            models: list[dict[str, str]] | None = _registered_models(way)
+            problems = []
+        except (requests.RequestException, NoWay) as error:
+            # What else is known is shown all the same.
+            models, problems = None, [_registry_problem(way, error)]
     if as_json:
         print(json.dumps({"services": [vars(state) for state in states], "jobs": jobs, "registeredModels": models}, indent=2))
     else:
         console = terminal.console()
-        for table in (_services_table(states), _jobs_table(jobs), _models_table(models)):
+        for table in (_services_table(states), _jobs_table(jobs), *([] if models is None else [_models_table(models)])):
             console.print(table)
     if not states:
-        raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
-    if waiting := [state for state in states if not state.ready]:
-        raise Failure("; ".join(f"{state.name}: {state.problem}" for state in waiting))
+        problems.insert(0, f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
+    problems[:0] = [f"{state.name}: {state.problem}" for state in states if not state.ready]
+    if problems:
+        raise Failure("; ".join(problems))
 
 
 def _jobs(client: KubeClient, settings: Settings) -> list[dict[str, Any]]:
@@ -87,7 +93,7 @@ def _says(client: KubeClient, pod: Mapping[str, Any]) -> str:
 
 
 def _registered_models(way: Way) -> list[dict[str, str]]:
-    """Name, id and state of every model that the registry lists, over its v1alpha3 REST API."""
+    """Name, id and state of every model that the registry lists, over its v1alpha3 REST API. Raises RequestException, NoWay."""
     settings = way.settings
     try:
         with way.service(service_name(settings.registry.name), settings.namespaces.registry) as url:
@@ -98,9 +104,15 @@ def _registered_models(way: Way) -> list[dict[str, str]]:
         if error.status == 404:
             return []
         raise
-    except requests.RequestException as error:
-        raise Failure(f"the model registry does not answer: {type(error).__name__}") from None
     return [{"name": item["name"], "id": item["id"], "state": item.get("state", "")} for item in items]
+
+
+def _registry_problem(way: Way, error: Exception) -> str:
+    """Why the registry does not answer, by its pod where that knows it."""
+    selector = f"app.kubernetes.io/name={way.settings.registry.name}"
+    pods = way.client.list("v1", "Pod", way.settings.namespaces.registry, label_selector=selector)["items"]
+    pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    return f"the model registry does not answer: {(pod and pod_problem(pod)) or type(error).__name__}"
 
 
 def _services_table(states: list[ServiceState]) -> Table:

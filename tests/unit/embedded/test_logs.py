@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.logs import choose_container, find_pod
+from mistral_on_l4.cli.logs import choose_container, find_pods
 
 
 def pod(name: str, namespace: str = "private-ai", created: str = "2026-01-01T00:00:00Z", **labels: str) -> dict[str, Any]:
@@ -27,27 +27,27 @@ def with_states(init: dict[str, Any], main: dict[str, Any], **main_status: Any) 
 
 def test_an_exact_name_wins_over_a_longer_one() -> None:
     pods = [pod("seed-a-1"), pod("seed-a")]
-    assert find_pod(pods, "seed-a", None)["metadata"]["name"] == "seed-a"
+    assert find_pods(pods, "seed-a", None)[0]["metadata"]["name"] == "seed-a"
 
 
 def test_a_services_name_means_its_newest_pod() -> None:
     old = pod("s-predictor-1", created="2026-01-01T00:00:00Z", **{"serving.kserve.io/inferenceservice": "s"})
     new = pod("s-predictor-2", created="2026-01-01T00:00:01Z", **{"serving.kserve.io/inferenceservice": "s"})
-    assert find_pod([new, old], "s", None) is new
+    assert find_pods([old, new], "s", None) == [new, old]
 
 
 def test_a_beginning_is_enough() -> None:
-    assert find_pod([pod("minio-0")], "min", None)["metadata"]["name"] == "minio-0"
+    assert find_pods([pod("minio-0")], "min", None)[0]["metadata"]["name"] == "minio-0"
 
 
 def test_a_name_in_two_namespaces_asks_which() -> None:
     with pytest.raises(Failure, match=r"'minio' is in several namespaces \(a, b\): name one with -n"):
-        find_pod([pod("minio-0", "a"), pod("minio-1", "b")], "minio", None)
+        find_pods([pod("minio-0", "a"), pod("minio-1", "b")], "minio", None)
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(Failure, match="no pod called 'x' in namespace private-ai; there are: minio-0"):
-        find_pod([pod("minio-0")], "x", "private-ai")
+        find_pods([pod("minio-0")], "x", "private-ai")
 
 
 def test_while_weights_are_fetched_the_initializer_is_meant() -> None:

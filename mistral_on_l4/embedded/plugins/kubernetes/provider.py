@@ -117,7 +117,7 @@ class Provider:
         return Differences(changes, not kind.patch and delete_before_replace(old, new))
 
     def _is_unready(self, state: Values) -> bool:
-        """Whether a Job is there and not complete: it failed, or the wait for it was interrupted. One that cannot be read is left."""
+        """Whether a Job is there and not complete: it failed, or the wait for it was interrupted. An unreadable one is left."""
         # A Job that was complete once is so for good.
         if condition(state, "Complete") == "True" or not self.configuration.known:
             return False

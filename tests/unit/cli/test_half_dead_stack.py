@@ -1,0 +1,76 @@
+"""`demo status` and `demo chat` on a stack of which a part is down: what is well is shown, what is not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+from typer.testing import CliRunner
+
+from mistral_on_l4.chat import Answer, ChatError
+from mistral_on_l4.cli import Failure, chat, status
+from mistral_on_l4.cli.stacks import stack_settings
+from mistral_on_l4.live import ServiceState
+
+
+class Client:
+    """A cluster with one ready service and a registry whose pod crashes."""
+
+    def list(self, api_version: str, kind: str, namespace: str, label_selector: str = "") -> dict[str, Any]:
+        meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
+        if kind == "InferenceService":
+            return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
+        if label_selector.startswith("app.kubernetes.io/name="):
+            waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+            ended = {"terminated": {"message": "disk full"}}
+            containers = [{"name": "registry", "state": waiting, "lastState": ended}]
+            return {"items": [{"metadata": meta, "spec": {"containers": []}, "status": {"containerStatuses": containers}}]}
+        return {"items": []}
+
+
+class Way:
+    """The way into that cluster."""
+
+    client = Client()
+    local = None
+
+    def __init__(self, refused: tuple[str, ...]) -> None:
+        self.settings = stack_settings("local")
+        self._refused = refused
+
+    @contextmanager
+    def service(self, name: str, namespace: str) -> Iterator[str]:
+        if name.startswith(self._refused):
+            raise requests.ConnectionError
+        yield f"http://{name}"
+
+
+def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def way_into(_: Any) -> Iterator[Way]:
+        yield Way(("private-ai-registry",))
+
+    monkeypatch.setattr(status, "way_into", way_into)
+    ended = CliRunner().invoke(status.app, [])
+    assert isinstance(ended.exception, Failure)
+    assert str(ended.exception) == "the model registry does not answer: container registry: CrashLoopBackOff: disk full"
+    assert "│ it" in ended.output
+    assert '"registeredModels": null' in CliRunner().invoke(status.app, ["--json"]).output
+
+
+def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(url: str, name: str, *_: Any) -> Answer:
+        if name == "dead":
+            raise ChatError(f"{name} at {url} does not answer: refused")
+        return Answer("well", 1.0, None)
+
+    monkeypatch.setattr(chat, "ask", ask)
+    monkeypatch.setattr(chat, "api_key", lambda *_: "key")
+    states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
+    heard: list[str] = []
+    with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
+        chat.ask_all(Way(()), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))  # type: ignore[arg-type]
+    assert heard == ["first well", "last well"]
