@@ -17,7 +17,7 @@ NAME = "engine-image"
 
 
 class ImagePull(pulumi.ComponentResource):
-    """A pod on each of the stack's GPU nodes that holds the image and sleeps. Nothing waits for it: a start without it is slower."""
+    """A pod on each GPU node of the stack that holds the image and sleeps. Nothing waits for it: a start without it is slower."""
 
     def __init__(
         self,
