@@ -43,14 +43,23 @@ def parse(raw: bytes) -> Line | None:
 
 def lines(path: Path) -> Iterator[Line]:
     """All lines of a log, the rotated part first."""
-    for part in (path.with_name(f"{path.name}.1"), path):
-        try:
-            with part.open("rb") as content:
-                for raw in content:
-                    if (line := parse(raw.rstrip(b"\n"))) is not None:
-                        yield line
-        except FileNotFoundError:
-            continue
+    for part in (rotated(path), path):
+        yield from lines_of(part)
+
+
+def rotated(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")
+
+
+def lines_of(part: Path) -> Iterator[Line]:
+    """Lines of one file; none if there is no such file."""
+    try:
+        with part.open("rb") as content:
+            for raw in content:
+                if (line := parse(raw.rstrip(b"\n"))) is not None:
+                    yield line
+    except FileNotFoundError:
+        return
 
 
 def last_words(folder: Path, container: Mapping[str, Any], attempt: int, code: int) -> str:

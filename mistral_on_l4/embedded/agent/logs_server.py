@@ -78,7 +78,7 @@ def read(source: Source, options: Options) -> Iterator[bytes]:
     follower = _Follower(source.path) if options.follow else None
     wanted: Iterator[Line] = (
         line
-        for line in container_reader.lines(source.path)
+        for line in (container_reader.lines(source.path) if follower is None else follower.so_far())
         if options.since_seconds is None or line.seconds >= options.since_seconds
     )
     if options.tail_lines is not None:
@@ -100,13 +100,19 @@ def read(source: Source, options: Options) -> Iterator[bytes]:
 
 
 class _Follower:
-    """Lines written after it was made, across one rotation."""
+    """Every line once, those written later too, across one rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("rb")
-        self._file.seek(0, os.SEEK_END)
         self._rest = b""
+
+    def so_far(self) -> Iterator[Line]:
+        """What there is, the rotated part first. `more` goes on where it ends."""
+        older = container_reader.rotated(self._path)
+        if not (older.exists() and os.path.samestat(older.stat(), os.fstat(self._file.fileno()))):
+            yield from container_reader.lines_of(older)
+        yield from self.more()
 
     def more(self) -> Iterator[Line]:
         data = self._rest + self._file.read()

@@ -78,16 +78,28 @@ def test_a_follower_sees_what_is_written_later_even_across_a_rotation_and_ends_w
 
     reader = threading.Thread(target=follow)
     reader.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not seen and time.monotonic() < deadline:
         time.sleep(0.01)
     for number in range(12):
         writer.write("stdout", f"after {number}\n".encode())
     writer.finish()
     running = False
-    reader.join(5)
+    reader.join(30)
     assert not reader.is_alive()
     assert b"".join(seen).decode().splitlines() == ["before", *[f"after {number}" for number in range(12)]]
+
+
+def test_what_is_written_while_a_follower_reads_the_beginning_comes_once(path):
+    writer = LogWriter(str(path))
+    writer.write("stdout", b"one\ntwo\n")
+    running = True
+    pieces = logs_server.read(Source(path, lambda: running), Options(follow=True))
+    seen = [next(pieces)]
+    writer.write("stdout", b"three\n")
+    writer.finish()
+    running = False
+    assert b"".join([*seen, *pieces]) == b"one\ntwo\nthree\n"
 
 
 def test_the_query_of_kubectl_is_understood():
