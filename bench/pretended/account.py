@@ -46,7 +46,7 @@ def existing(name: str, tags: Mapping[str, str] | None = None, status: str = "AC
 
 
 # What AWS alone knows, as the provider would answer after a create.
-OUTPUTS = {
+OUTPUTS: Mapping[str, Mapping[str, Any]] = {
     "aws:eks/cluster:Cluster": {
         "endpoint": "https://api.example.com",
         "certificateAuthority": {"data": "Q0E="},

@@ -81,12 +81,12 @@ class _Monitor(pulumi_mocks.MockMonitor):
         self._engine = engine
 
     def ReadResource(self, request: Any) -> Any:
-        answer = super().ReadResource(request)
+        answer = super().ReadResource(request)  # type: ignore[no-untyped-call]
         self._keep(request, request.type, request.properties, answer.urn)
         return answer
 
     def RegisterResource(self, request: Any) -> Any:
-        answer = super().RegisterResource(request)
+        answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]
         self._keep(request, request.type, request.object, answer.urn)
         return answer
 
@@ -134,7 +134,7 @@ def run(
     # The SDK's mocks have nowhere to register hooks; the engine keeps them, to be called by a test.
     pulumi.runtime.settings.SETTINGS.callbacks = _Callbacks(engine)
 
-    @pulumi.runtime.test
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def body() -> None:
         program()
 
