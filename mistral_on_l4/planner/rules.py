@@ -70,6 +70,8 @@ def refusal_of(request: ServiceRequest) -> str | None:
             f"tensor parallel size ({tp}) must divide the KV heads ({shape.kv_heads}), or be a multiple of them: "
             "assert self.total_num_kv_heads % tp_size == 0"
         )
+    if uneven := _uneven_split(request):
+        return uneven
     if request.max_num_seqs and request.max_num_seqs > request.batched_tokens:
         return (
             f"max_num_batched_tokens ({request.batched_tokens}) must be greater than or equal to max_num_seqs "
@@ -79,6 +81,28 @@ def refusal_of(request: ServiceRequest) -> str | None:
         return (
             f"User-specified max_model_len ({request.max_model_len}) is greater than the derived max_model_len "
             f"(max_position_embeddings={shape.max_positions} in model's config.json)"
+        )
+    return None
+
+
+def _uneven_split(request: ServiceRequest) -> str | None:
+    """Matrices that tensor parallelism cuts where they cannot be cut: in a column, or in a group that shares a scale."""
+    shape, tp, stored = request.architecture, request.gpus, request.quantization
+    widths = [width for width in (shape.intermediate, shape.dense_intermediate, shape.shared_intermediate) if width]
+    if uneven := next((width for width in widths if width % tp), None):
+        return f"{uneven} is not divisible by {tp}: the MLP's width over tensor parallel size"
+    group = stored.group_size if stored.method != "bitsandbytes" else 0
+    if tp == 1 or not group:
+        return None
+    if cut := next((size // tp for size in (*widths, shape.heads * shape.head_dim) if size // tp % group), None):
+        if stored.method.startswith("awq"):
+            return (
+                "The input size is not aligned with the quantized weight shape. This can be caused by too large tensor parallel "
+                f"size ({cut} per GPU, groups of {group})."
+            )
+        return (
+            f"Weight input_size_per_partition = {cut} is not divisible by group_size = {group}. Consider reducing "
+            f"tensor_parallel_size ({tp})"
         )
     return None
 

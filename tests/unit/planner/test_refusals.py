@@ -177,6 +177,17 @@ def test_more_gpus_than_a_node_has_are_answered_with_a_node_that_has_them(plan: 
     assert found.remedies[0].change == "BF16 on g6.48xlarge"
 
 
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8192,
+    "intermediate_size": 29568,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+    "max_position_embeddings": 8192,
+}
+
 COMPRESSED = "Quantization scheme is not supported for the current GPU. Min capability: 80. Current capability: 75."
 
 
@@ -211,22 +222,34 @@ def test_what_a_t4_can_load_depends_on_format_and_engine(
     tmp_path: Any, catalogue: Catalogue, quantization: dict[str, Any], old: str, new: str
 ) -> None:
     file = tmp_path / "config.json"
-    file.write_text(
-        json.dumps(
-            {
-                "architectures": ["LlamaForCausalLM"],
-                "hidden_size": 4096,
-                "intermediate_size": 14336,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "num_key_value_heads": 8,
-                "vocab_size": 32000,
-                "max_position_embeddings": 8192,
-                "quantization_config": quantization,
-            }
-        )
-    )
+    file.write_text(json.dumps({**LLAMA, "quantization_config": quantization}))
     for engine, says in (("vllm-0.11", old), ("vllm-0.33", new)):
         found = plan_checkpoint(Question(config=file, gpu="T4", engine=engine), catalogue).services[0]
         assert found.fits is (not says)
         assert says in found.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus", "says"),
+    [
+        # Qwen2-72B's MLP: 29,568 / 8 = 3,696, which is 28.9 groups of 128; over 4 it is 57.75; in 16 bits it can be cut.
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}},
+            8,
+            "input_size_per_partition = 3696 is not",
+        ),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, 8, "The input size is not aligned"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, 1, None),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": -1}}, 8, None),
+        ({}, 8, None),
+        ({"intermediate_size": 29570}, 4, "29570 is not divisible by 4"),
+    ],
+)
+def test_what_cannot_be_cut_into_equal_parts_is_refused(
+    tmp_path: Any, catalogue: Catalogue, changes: dict[str, Any], gpus: int, says: str | None
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**LLAMA, **changes}))
+    found = plan_checkpoint(Question(config=file, count=gpus), catalogue).services[0]
+    assert found.fits is (says is None)
+    assert (says or "") in found.reason
