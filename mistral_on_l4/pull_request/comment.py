@@ -451,7 +451,8 @@ def _more(count: int) -> str:
 def _text(value: Any) -> str:
     """Text inside Markdown: redacted, on one line, without markup, mentions or table bars of its own."""
     text = redacted(" ".join(str(value).split()))
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
+    text = re.sub(r"\*|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
     # A zero-width space keeps "@name" and "#12" from notifying people and linking issues.
     return re.sub(r"(?<![\w/.:])([@#])(?=\w)(?!sha256:)", "\\1\u200b", text)
 

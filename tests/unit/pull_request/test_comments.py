@@ -282,6 +282,11 @@ def test_text_from_outside_cannot_leave_its_place(step: Step, plan: Callable[...
     assert "@everyone" not in outside_code
 
 
+def test_stars_links_and_underscores_of_a_finding_are_shown_and_not_rendered(summary: dict[str, Any]) -> None:
+    text = comment(policy_event(text="Role x: allows */* on */*, see [this](http://x) or __main__"), summary).text
+    assert r"allows \*/\* on \*/\*, see [this]\(http://x) or \_\_main\_\_" in text
+
+
 def test_without_a_state_base_and_head_are_compared_by_what_they_declare(step: Step, summary: dict[str, Any]) -> None:
     base = preview_of([step("create", name=name, new={"replicas": 1}) for name in ("kept", "changed", "gone")] + [summary])
     head = preview_of(
