@@ -27,24 +27,28 @@ class AwsResource(pulumi.CustomResource):
     type_token: ClassVar[str]
 
     def __init__(self, resource_name: str, /, *, opts: pulumi.ResourceOptions | None = None, **inputs: Any) -> None:
-        outputs = dict.fromkeys(type(self).__annotations__)
-        self._provider_names = {key: to_camel(key) for key in {**outputs, **inputs}}
-        self._own_names = {theirs: key for key, theirs in self._provider_names.items()}
+        # Translated here, since the SDK's own translation reaches into values: a tag called as an input would change its key.
+        properties = {**dict.fromkeys(map(to_camel, type(self).__annotations__)), **_in_camel_case(inputs)}
         opts = pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=VERSION), opts)
-        super().__init__(self.type_token, resource_name, {**outputs, **inputs}, opts)
+        super().__init__(self.type_token, resource_name, properties, opts)
 
-    def translate_input_property(self, prop: str) -> str:
-        return self._provider_names.get(prop, prop)
-
-    def translate_output_property(self, prop: str) -> str:
-        return self._own_names.get(prop, prop)
+    def __getattr__(self, name: str) -> Any:
+        """An output by its name in snake_case; asked for only where there is no attribute of that name."""
+        if (theirs := to_camel(name)) != name and theirs in self.__dict__:
+            return self.__dict__[theirs]
+        raise AttributeError(f"{type(self).__name__} has no output {name!r}")
 
 
 def lookup(function: str, **arguments: Any) -> Mapping[str, Any]:
     """The answer of one of the provider's functions, such as "aws:eks/getCluster:getCluster", in camelCase."""
-    asked = {to_camel(key): value for key, value in arguments.items()}
-    found: Mapping[str, Any] = pulumi.runtime.invoke(function, asked, pulumi.InvokeOptions(version=VERSION)).value
+    found: Mapping[str, Any] = pulumi.runtime.invoke(
+        function, _in_camel_case(arguments), pulumi.InvokeOptions(version=VERSION)
+    ).value
     return found
+
+
+def _in_camel_case(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {to_camel(key): value for key, value in named.items()}
 
 
 # -- ec2 -------------------------------------------------------------------------------------------------------------------

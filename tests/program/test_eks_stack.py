@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bench.pretended.account import OUTPUTS, ZONES, account, existing
-from bench.pretended.engine import Engine
+from bench.pretended.engine import Engine, run
 
 
 @pytest.fixture
@@ -766,6 +766,25 @@ def test_every_class_of_the_stack_has_the_type_and_the_outputs_of_the_providers_
     for ours in AwsResource.__subclasses__():
         theirs, _ = generated.resource_class(ours.type_token)
         assert {to_camel(name) for name in ours.__annotations__} <= generated.output_names(theirs), ours.type_token
+
+
+def test_what_lies_inside_an_input_reaches_the_provider_as_it_is() -> None:
+    from components.aws.resources import EksCluster, Vpc
+
+    tags = {"cidr_block": "a tag", "enableDnsSupport": "another"}
+    read: list[Any] = []
+
+    def program() -> None:
+        Vpc("network", cidr_block="10.0.0.0/16", enable_dns_support=True, tags=tags)
+        cluster = EksCluster("cluster", role_arn="a role")
+        cluster.certificate_authority.apply(read.append)
+        with pytest.raises(AttributeError, match="EksCluster has no output 'no_such'"):
+            _ = cluster.no_such
+
+    engine = run(program, Engine(outputs=OUTPUTS))
+    (network,) = engine.of("aws:ec2/vpc:Vpc")
+    assert network.inputs == {"cidrBlock": "10.0.0.0/16", "enableDnsSupport": True, "tags": tags}
+    assert read == [{"data": "Q0E="}]
 
 
 @pytest.mark.parametrize("misspelt", [{"cidr_block": "10.0.0.0/16"}, {"routes": [{"gateway_id": "igw-1"}]}])
