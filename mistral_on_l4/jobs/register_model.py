@@ -1,7 +1,7 @@
 """Registers one model version and its artifact in a Model Registry, and says their ids in a ConfigMap.
 
 Runs as `python /scripts/register_model.py` in the storage-initializer image, mounted from a ConfigMap: it may use what
-that image holds (Python 3.11, requests, boto3) and nothing of this package. The registry's API has no DELETE and
+that image holds (Python 3.11, requests, boto3), and of this package what is mounted beside it. The registry's API has no DELETE and
 creates model, version and artifact in three calls, so every step finds first, creates what is missing, un-archives and
 updates what is there: run it again after any failure, or beside another one, and the registry holds the same.
 
@@ -47,6 +47,10 @@ class Failure(Exception):
 
 class _Again(Exception):
     """A lost race or a server that was away: find again."""
+
+
+class _Emptied(Exception):
+    """The registry no longer knows what it knew: it came back on an empty volume, and gives the ids anew."""
 
 
 # -- what to register --------------------------------------------------------------------------------------------------
@@ -188,6 +192,26 @@ class Registry:
 
     def register(self, wanted: Registration) -> Ids:
         """Brings model, version and artifact to what is wanted. Raises Failure."""
+        while True:
+            try:
+                ids = self._register(wanted)
+                self._look_again(wanted, ids)
+                return ids
+            except (_Again, _Emptied) as again:
+                self._clock.wait_or(f"registering {wanted.model['name']!r}: {again}")
+
+    def _look_again(self, wanted: Registration, ids: Ids) -> None:
+        """Ids of a registry that was emptied meanwhile may be those of other models by now. Raises _Again, _Emptied."""
+        version = {"name": wanted.version["name"], "parentResourceId": ids.model}
+        for finder, asked, known in (
+            ("registered_model", {"name": wanted.model["name"]}, ids.model),
+            ("model_version", version, ids.version),
+        ):
+            found = self._call("GET", finder, params=asked)
+            if found is None or str(found["id"]) != known:
+                raise _Emptied(f"the registry no longer has {finder} {asked['name']!r} as {known}")
+
+    def _register(self, wanted: Registration) -> Ids:
         model = self._ensure("registered_models", "registered_model", {}, "registered_models", wanted.model)
         owned = {"parentResourceId": model}
         version = self._ensure(
@@ -205,7 +229,7 @@ class Registry:
                 if found is None:
                     made = self._call("POST", create, body=wanted)
                     if made is None:
-                        raise Failure(f"the registry answers 404 to POST {create}: its owner is gone")
+                        raise _Emptied(f"the registry answers 404 to POST {create}: its owner is gone")
                     print(f"created {finder} {wanted['name']!r} with id {made['id']}", flush=True)
                     return str(made["id"])
                 self._update(collection, found, wanted)
@@ -227,7 +251,7 @@ class Registry:
         if "artifactType" in wanted:
             body["artifactType"] = wanted["artifactType"]
         if self._call("PATCH", f"{collection}/{found['id']}", body=body) is None:
-            raise Failure(f"the registry answers 404 to PATCH {collection}/{found['id']}, which it found a moment ago")
+            raise _Emptied(f"the registry answers 404 to PATCH {collection}/{found['id']}, which it found a moment ago")
         print(f"updated {collection}/{found['id']}", flush=True)
 
     def _call(self, method: str, path: str, params: Mapping[str, str] | None = None, body: Json | None = None) -> Json | None:

@@ -13,6 +13,8 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from mistral_on_l4.embedded.images.model_registry.registry import Registry
+from mistral_on_l4.embedded.images.model_registry.store import Store
 from mistral_on_l4.jobs import register_model as job
 
 REGISTRATION = {
@@ -186,6 +188,43 @@ def test_a_crash_while_updating_ends_in_the_same_registry_too(fresh_registry: An
             assert crash(url, at, after_answer, newer)
             job.Registry(url, patient()).register(newer)
             assert content(url) == expected, (at, after_answer)
+
+
+class EmptyingAdapter(HTTPAdapter):
+    """Before the request with the given number the registry has come back on an empty volume."""
+
+    def __init__(self, at: int, empty: Any) -> None:
+        super().__init__()
+        self.left, self.empty = at, empty
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        self.left -= 1
+        if self.left == 0:
+            self.empty()
+        return super().send(*args, **kwargs)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_registry_that_comes_back_empty_midway_is_filled_from_the_start(
+    registry_url: str, registry_server: Any, at: int, others: int
+) -> None:
+    def empty() -> None:
+        registry_server.registry = Registry(Store(Path(":memory:")))
+        # Another job was quicker, and its model has the id that ours had.
+        for _ in range(others):
+            job.Registry(registry_url, patient()).register(wanted(model__name="Another"))
+
+    with requests.Session() as session:
+        session.mount("http://", EmptyingAdapter(at, empty))
+        ids = job.Registry(registry_url, patient(), session).register(wanted())
+    base = f"{registry_url}{job.API}"
+    names = [
+        requests.get(f"{base}/{collection}/{number}", timeout=10).json()["name"]
+        for collection, number in (("registered_models", ids.model), ("model_versions", ids.version), ("artifacts", ids.artifact))
+    ]
+    assert names == [REGISTRATION["model"]["name"], REGISTRATION["version"]["name"], REGISTRATION["model"]["name"]]
+    assert requests.get(f"{base}/model_versions/{ids.version}", timeout=10).json()["registeredModelId"] == ids.model
 
 
 def test_jobs_that_run_at_the_same_time_agree_on_one_set_of_ids(registry_url: str) -> None:
