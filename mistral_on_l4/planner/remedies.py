@@ -49,6 +49,8 @@ def _candidates(
         without = replace(request, extra_args=_without_quantization(request.extra_args))
         yield "flags", "without --quantization", without
         request = without
+    for fewer in _fewer(request):
+        yield "fewer", f"{precision} on {fewer}x {request.gpu_name}", replace(request, gpus=fewer)
     yield from _on_larger_node(f"{precision} on", "node", request, catalogue, reserved, region)
     usual = request.engine.default_gpu_memory_utilization
     if request.gpu_memory_utilization > usual:
@@ -62,14 +64,17 @@ def _candidates(
         yield "variant", change, other
         yield from _on_larger_node(f"{change} of", "variant", other, catalogue, reserved, region)
     for name, gpu in sorted(catalogue.gpus.items(), key=lambda item: item[1].visible_gib):
-        larger = gpu.visible_gib > request.gpu.visible_gib
-        if larger and any(instance.gpu == name for instance in catalogue.instances.values()):
-            placed = _placed(replace(request, gpu_name=name, gpu=gpu), catalogue, reserved, region)
+        if gpu.visible_gib <= request.gpu.visible_gib:
+            continue
+        placed = _placed(replace(request, gpu_name=name, gpu=gpu), catalogue, reserved, region)
+        if placed.instance:
             yield "card", f"{precision} on {request.gpus}x {name}", placed
     count = request.gpus * 2
     while count <= MOST_GPUS:
         placed = _placed(replace(request, gpus=count), catalogue, reserved, region)
-        yield "count", f"{precision} on {count}x {request.gpu_name}", placed
+        # Without an instance type the GPUs are one's own, and there may be more of them.
+        if placed.instance or request.instance is None:
+            yield "count", f"{precision} on {count}x {request.gpu_name}", placed
         count *= 2
     if rules.offload_refusal(request) is None:
         # The pool's own instance type may have too little memory for pinned weights: then the next one that has enough.
@@ -110,6 +115,13 @@ def _shorter(request: ServiceRequest) -> Iterator[int]:
         length = fits - fits % 256
         if length >= 1024:
             yield length
+
+
+def _fewer(request: ServiceRequest) -> Iterator[int]:
+    """Numbers of GPUs, most first, where those that were asked for are not there or the engine does not cut the model so."""
+    missing = request.instance is not None and request.instance.gpus < request.gpus
+    if missing or rules.refusal_of(request):
+        yield from (count for count in (8, 4, 2, 1) if count < request.gpus)
 
 
 def _smaller(request: ServiceRequest) -> Iterator[VariantName]:

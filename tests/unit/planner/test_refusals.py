@@ -174,7 +174,8 @@ def test_offload_on_too_small_a_node_is_answered_with_a_larger_one(plan: Plan) -
 def test_more_gpus_than_a_node_has_are_answered_with_a_node_that_has_them(plan: Plan) -> None:
     found = plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=8)
     assert found.reason == "g6.12xlarge has 4x L4, tensorParallelSize is 8"
-    assert found.remedies[0].change == "BF16 on g6.48xlarge"
+    assert [remedy.change for remedy in found.remedies][:2] == ["BF16 on 4x L4", "BF16 on g6.48xlarge"]
+    assert plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=4).fits
 
 
 LLAMA: dict[str, Any] = {
@@ -253,3 +254,19 @@ def test_what_cannot_be_cut_into_equal_parts_is_refused(
     found = plan_checkpoint(Question(config=file, count=gpus), catalogue).services[0]
     assert found.fits is (says is None)
     assert (says or "") in found.reason
+
+
+def test_a_split_that_the_engine_refuses_is_answered_with_the_largest_that_it_takes(catalogue: Catalogue) -> None:
+    found = asked(catalogue, gpu="L4", count=8, tensor_parallel_size=6, precision="w4a16")
+    assert "must be divisible by tensor parallel size (6)" in found.reason
+    assert found.remedies[0].change == "W4A16 on 4x L4"
+
+
+def test_no_remedy_needs_an_instance_type_that_the_catalogue_lacks(plan: Plan, catalogue: Catalogue) -> None:
+    most = {gpu: max((each.gpus for each in catalogue.instances.values() if each.gpu == gpu), default=0) for gpu in catalogue.gpus}
+    assert (most["L40S"], most["A10G"]) == (4, 4)
+    eight = plan(variant="bf16", instance="g6.12xlarge", tensorParallelSize=8)
+    four = plan(variant="bf16", instance="g5.12xlarge", tensorParallelSize=4, maxModelLen=65536, gpuMemoryUtilization=0.5)
+    assert eight.remedies
+    for remedy in (*eight.remedies, *four.remedies):
+        assert remedy.usd_per_hour is not None, remedy.change
