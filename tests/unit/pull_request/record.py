@@ -52,6 +52,7 @@ SCENARIOS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "base": lambda _: None,
     "two-gpu-nodes": lambda config: _pools(config)[0].update(count=2),
     "w4a16": _w4a16_instead_of_fp8,
+    "larger-volume": lambda config: config.update({f"{PREFIX}objectStore": {"volumeSize": "300Gi"}}),
     "misfit": lambda config: _services(config)[1].update(cpuOffload="off"),
     "forbidden": lambda config: config.update({f"{PREFIX}images": {"overrides": {"engine": "docker.io/vllm/vllm-openai:latest"}}}),
     # The API of the cluster is asked in the preview, and does not answer: see main.

@@ -24,6 +24,7 @@ GOLDEN = Path(__file__).with_name("golden")
         ("dev", "two-gpu-nodes", False),
         ("dev", "w4a16", False),
         ("dev", "misfit", True),
+        ("dev", "larger-volume", True),
         ("local", "two-gpu-nodes", False),
         ("local", "forbidden", True),
         ("local", "failed", True),
