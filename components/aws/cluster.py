@@ -163,10 +163,10 @@ def adopt(cluster_name: str, region: str) -> AdoptedCluster:
     )
 
 
-def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> None:
-    """Says at preview that the name is taken, by a cluster that another stack or a person made."""
+def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> bool:
+    """Whether the stack's cluster is there. Says at preview that its name is taken, by one that another stack or a person made."""
     if cluster_name not in _cluster_names(region):
-        return
+        return False
     owner = (_cluster(cluster_name, region).get("tags") or {}).get(STACK_TAG)
     if owner != stack:
         whose = f"belongs to stack {owner!r}" if owner else "was not made by this project"
@@ -174,6 +174,7 @@ def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> None:
             f"an EKS cluster {cluster_name!r} exists in {region} and {whose}: choose another name (mistral-on-l4:cluster.name), or "
             "adopt it (mistral-on-l4:cluster.existing: true)"
         )
+    return True
 
 
 def _cluster_names(region: str) -> Sequence[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Set
+import re
+from collections.abc import Sequence, Set
 
 import pulumi
 
@@ -16,6 +17,9 @@ from mistral_on_l4.aws_session import AwsTrouble, session
 from mistral_on_l4.eks_access import token_status
 from mistral_on_l4.kube import ApiError, KubeClient
 from mistral_on_l4.settings import PROJECT, Settings
+
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):(?P<kind>user|role)/(?:[^/]+/)*(?P<name>[^/]+)")
+_CALLER = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|assumed-role)/(?P<path>.+)")
 
 
 def refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:
@@ -84,3 +88,28 @@ def refuse_two_regions(region: str) -> None:
             f"the stack's region is {region} and the environment's (AWS_REGION) is {surroundings}, where its resources would be "
             "made: `pulumi config set aws:region` says which"
         )
+
+
+def refuse_principals(principals: Sequence[str], creator: str | None) -> None:
+    """Administrators that EKS would not take. creator: ARN of whoever is about to make the cluster, and administers it by that."""
+    key = f"{PROJECT}:cluster.adminPrincipalArns"
+    for principal in principals:
+        if not (found := _PRINCIPAL.fullmatch(principal)):
+            raise pulumi.RunError(
+                f"{key}: {principal!r} is no ARN of an IAM user or role, such as arn:aws:iam::123456789012:role/ops (of a session, "
+                "name its role)"
+            )
+        if principals.count(principal) > 1:
+            raise pulumi.RunError(f"{key}: {principal} is named more than once")
+        if creator and (found["account"], found["kind"], found["name"]) == _identity(creator):
+            raise pulumi.RunError(f"{key}: {principal} makes the cluster and administers it anyway: leave it out")
+
+
+def _identity(caller: str) -> tuple[str, str, str] | None:
+    """(account, kind, name) of the user, or of the role behind a session; None for others, such as an account's root."""
+    if not (found := _CALLER.fullmatch(caller)):
+        return None
+    parts = found["path"].split("/")
+    if found["kind"] == "user":
+        return found["account"], "user", parts[-1]
+    return found["account"], "role", parts[0]

@@ -14,7 +14,13 @@ from components.aws.gpu_node_pool import TAINT_KEY, GpuNodePool, GpuNodePoolArgs
 from components.aws.kubeconfig import kubeconfig
 from components.aws.network import Network, NetworkArgs, existing_subnets
 from components.aws.node_pool import NodePool, NodePoolArgs
-from components.aws.refusals import refuse_another_stack, refuse_exposure, refuse_reserved_names, refuse_two_regions
+from components.aws.refusals import (
+    refuse_another_stack,
+    refuse_exposure,
+    refuse_principals,
+    refuse_reserved_names,
+    refuse_two_regions,
+)
 from components.aws.resources import lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.storage_class import StorageClasses
@@ -66,7 +72,8 @@ class EksPlatform(pulumi.ComponentResource):
         refuse_two_regions(settings.region)
         refuse_exposure(settings)
         refuse_reserved_names(settings, {STORAGE_POOL, SYSTEM_POOL})
-        self.rehearsal = lookup("aws:index/getCallerIdentity:getCallerIdentity")["accountId"] == REHEARSAL_ACCOUNT
+        self._caller = lookup("aws:index/getCallerIdentity:getCallerIdentity")
+        self.rehearsal = self._caller["accountId"] == REHEARSAL_ACCOUNT
         self._tags = stack_tags(stack, settings.tags)
         self._cluster_name = cluster_name(settings, stack)
         self._storage_instance = _storage_instance(settings, catalogue)
@@ -151,7 +158,8 @@ class EksPlatform(pulumi.ComponentResource):
     def _made(self, stack: str) -> Mapping[str, pulumi.Input[str]]:
         """Network and control plane; answers zone -> subnet for nodes."""
         settings = self._settings
-        refuse_foreign_cluster(self._cluster_name, settings.region, stack)
+        exists = refuse_foreign_cluster(self._cluster_name, settings.region, stack)
+        refuse_principals(settings.cluster.admin_principal_arns, None if exists else self._caller["arn"])
         lent = bool(settings.network.existing_vpc_id)
         if not settings.cluster.public_access_cidrs:
             inside = (

@@ -208,6 +208,51 @@ def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callab
     assert policy.inputs["accessScope"] == {"type": "cluster"}
 
 
+@pytest.mark.parametrize(
+    ("principals", "caller", "says"),
+    [
+        (["arn:aws:sts::123456789012:assumed-role/ops/me"], "", "is no ARN of an IAM user or role"),
+        (["ops"], "", "is no ARN of an IAM user or role"),
+        (["arn:aws:iam::123456789012:role/ops"] * 2, "", "is named more than once"),
+        (["arn:aws:iam::123456789012:role/a/path/ops"], "arn:aws:sts::123456789012:assumed-role/ops/me", "administers it anyway"),
+        (["arn:aws:iam::123456789012:user/me"], "arn:aws:iam::123456789012:user/me", "administers it anyway"),
+    ],
+)
+def test_an_administrator_that_eks_would_not_take_is_refused(principals: list[str], caller: str, says: str) -> None:
+    from components.aws.refusals import refuse_principals
+
+    with pytest.raises(pulumi.RunError, match=f"adminPrincipalArns: .*{says}"):
+        refuse_principals(principals, caller)
+
+
+def test_administrators_beside_the_creator_and_the_creator_of_an_older_day_are_taken() -> None:
+    from components.aws.refusals import refuse_principals
+
+    ops = "arn:aws:iam::123456789012:role/ops"
+    refuse_principals([ops, "arn:aws:iam::123456789012:user/ops"], "arn:aws:sts::123456789012:assumed-role/other/ops")
+    refuse_principals([ops], "arn:aws:iam::123456789012:root")
+    # The cluster is there: whoever runs this is not its creator by that.
+    refuse_principals([ops], None)
+
+
+def test_whoever_makes_the_cluster_is_no_further_administrator(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any]
+) -> None:
+    me = {"cluster": {"adminPrincipalArns": ["arn:aws:iam::123456789012:user/me"]}}
+    caller = {"accountId": "123456789012", "arn": "arn:aws:iam::123456789012:user/me", "userId": "", "id": ""}
+    for clusters, refused in (
+        ({}, True),
+        ({"mistral-on-l4-dev": existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "dev"})}, False),
+    ):
+        engine = engine_of(clusters=clusters)
+        engine.calls["aws:index/getCallerIdentity:getCallerIdentity"] = lambda _: caller
+        if refused:
+            with pytest.raises(pulumi.RunError, match="administers it anyway"):
+                run_program(stack="dev", preview=True, engine=engine, **me)
+        else:
+            assert run_program(stack="dev", engine=engine, **me).of("AccessEntry")
+
+
 def test_kubernetes_is_reached_by_a_command_of_our_own_and_no_token_stands_in_the_state(up: Callable[..., Any]) -> None:
     (provider,) = up().of("pulumi:providers:kubernetes")
     config = json.loads(provider.inputs["kubeconfig"])
