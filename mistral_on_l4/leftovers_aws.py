@@ -47,6 +47,7 @@ class Sweep:
         looks: list[Callable[[], Iterator[Leftover]]] = [
             self._clusters,
             self._node_groups,
+            self._scaling_groups,
             self._instances,
             self._volumes,
             self._nat_gateways,
@@ -85,6 +86,13 @@ class Sweep:
                 group = self.client("eks").describe_nodegroup(clusterName=self.cluster, nodegroupName=name)["nodegroup"]
                 if not self.adopted or (group.get("tags") or {}).get(STACK_TAG) == self.stack:
                     yield Leftover("node group", name, f"{group['status']}, in cluster {self.cluster}", 0.0)
+
+    def _scaling_groups(self) -> Iterator[Leftover]:
+        """EKS makes one for each node group; one that it could not delete starts instances again that somebody ends."""
+        for page in self._pages("autoscaling", "describe_auto_scaling_groups"):
+            for group in page["AutoScalingGroups"]:
+                if "Status" not in group and self._ours(_tags(group)):
+                    yield Leftover("scaling group", group["AutoScalingGroupName"], f"{group['DesiredCapacity']} wanted", 0.0)
 
     def _instances(self) -> Iterator[Leftover]:
         for page in self._pages("ec2", "describe_instances"):

@@ -92,6 +92,16 @@ def test_every_kind_of_leftover_is_found_once_and_the_dearest_comes_first(accoun
         **tagged("launch-template", [{"Key": "eks:cluster-name", "Value": CLUSTER}]),
     )
     expected.add(("launch template", template["LaunchTemplate"]["LaunchTemplateId"]))
+    account.client("autoscaling").create_auto_scaling_group(
+        AutoScalingGroupName="eks-of-a-node-group",
+        LaunchTemplate={"LaunchTemplateId": template["LaunchTemplate"]["LaunchTemplateId"]},
+        MinSize=0,
+        MaxSize=1,
+        DesiredCapacity=0,
+        VPCZoneIdentifier=subnet,
+        Tags=[{"Key": "eks:cluster-name", "Value": CLUSTER, "PropagateAtLaunch": True}],
+    )
+    expected.add(("scaling group", "eks-of-a-node-group"))
     image = ec2.describe_images()["Images"][0]["ImageId"]
     run = ec2.run_instances(
         ImageId=image,
