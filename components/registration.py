@@ -51,7 +51,7 @@ class Registrar(pulumi.ComponentResource):
             f"{name}-role",
             metadata=metadata(REGISTRAR, args.namespace),
             rules=[
-                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update", "patch"]},
+                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]},
                 {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]},
             ],
             opts=child,

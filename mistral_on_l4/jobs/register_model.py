@@ -26,14 +26,12 @@ from urllib.parse import urlsplit
 
 import requests
 
+from mistral_on_l4.jobs.cluster_api import SERVICE_ACCOUNT, Call, Json, in_cluster
 from mistral_on_l4.jobs.trust import trust_extra_authority
 
 API = "/api/model_registry/v1alpha3"
 MANAGED_BY = "mistral-on-l4-registration"
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TERMINATION_LOG = Path("/dev/termination-log")
-
-Json = dict[str, Any]
 
 _REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, to answer
 _PAUSE_SECONDS = 1.0
@@ -299,47 +297,30 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Kubernetes API as a pod sees it: base URL, namespace, token file and CA file of its service account."""
+    """The Kubernetes API as a pod of this namespace sees it."""
 
-    url: str
     namespace: str
-    token: Path
-    ca: str | bool
+    api: Call
 
     @classmethod
     def of(cls, environment: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> Cluster:
         """Raises Failure outside a pod, and in one without a service account's token."""
-        host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
-        if not host or not port:
+        if not environment.get("KUBERNETES_SERVICE_HOST") or not environment.get("KUBERNETES_SERVICE_PORT"):
             raise Failure("KUBERNETES_SERVICE_HOST and _PORT are not set: this job writes its result through the cluster's API")
-        if not (account / "token").is_file():
+        api = in_cluster(environment, account)
+        if api is None:
             raise Failure(f"{account}/token is missing: the pod needs a service account with automountServiceAccountToken")
-        address = f"[{host}]" if ":" in host else host
-        return cls(
-            f"https://{address}:{port}",
-            required(environment, "POD_NAMESPACE"),
-            account / "token",
-            str(account / "ca.crt"),
-        )
+        return cls(required(environment, "POD_NAMESPACE"), api)
 
-    def call(self, method: str, path: str, body: Json | None = None, content_type: str = "application/json") -> tuple[int, Json]:
+    def call(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
         """(status, decoded answer). Raises _Again when the API is away or out of breath."""
-        headers = {"Authorization": f"Bearer {self.token.read_text().strip()}", "Content-Type": content_type}
-        data = None if body is None else json.dumps(body).encode()
         try:
-            with requests.Session() as session:
-                session.trust_env = False  # the API server is never behind the proxy that the hub may be behind
-                answer = session.request(
-                    method, f"{self.url}{path}", data=data, headers=headers, verify=self.ca, timeout=_REQUEST_TIMEOUT
-                )
-            decoded = answer.json()
-        except ValueError:
-            decoded = {"message": answer.text.strip()[:300]}
-        except requests.RequestException as error:
+            status, decoded = self.api(method, path, body)
+        except (requests.RequestException, OSError) as error:
             raise _Again(f"the Kubernetes API does not answer: {_reason(error)}") from error
-        if answer.status_code in _TRANSIENT:
-            raise _Again(f"the Kubernetes API answers {answer.status_code}: {decoded.get('message', '')}")
-        return answer.status_code, decoded
+        if status in _TRANSIENT:
+            raise _Again(f"the Kubernetes API answers {status}: {decoded.get('message', '')}")
+        return status, decoded
 
 
 def job_owner(cluster: Cluster, environment: Mapping[str, str]) -> Json:
@@ -379,9 +360,9 @@ def _write_once(cluster: Cluster, name: str, data: Mapping[str, str], owner: Jso
             raise _Again("the previous one is still being deleted")
         if (found["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != MANAGED_BY:
             raise Failure(f"ConfigMap {cluster.namespace}/{name} exists and is not a registration's result: choose another name")
-        metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
-        patch = {"metadata": metadata, "data": {**dict.fromkeys(found.get("data") or {}), **data}}
-        status, answer = cluster.call("PATCH", f"{collection}/{name}", patch, "application/merge-patch+json")
+        # With the version that was read: somebody else's change in between is a conflict.
+        whole = {**body, "metadata": {**found["metadata"], **metadata}}
+        status, answer = cluster.call("PUT", f"{collection}/{name}", whole)
         if status in (404, 409):
             raise _Again("it changed while it was written")
     if status not in (200, 201):

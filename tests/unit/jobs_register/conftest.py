@@ -76,7 +76,7 @@ class _Kubernetes(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
-    def do_PATCH(self) -> None:
+    def do_PUT(self) -> None:
         self._serve()
 
     def _serve(self) -> None:
@@ -104,29 +104,16 @@ class _Kubernetes(BaseHTTPRequestHandler):
         if self.path not in self.server.objects:
             return 404, {"message": "not found"}
         found = self.server.objects[self.path]
-        if self.command == "PATCH":
-            if self.headers["Content-Type"] != "application/merge-patch+json":
-                return 415, {"message": "unsupported media type"}
-            version = body["metadata"].pop("resourceVersion", None)
-            if version not in (None, found["metadata"]["resourceVersion"]):
+        if self.command == "PUT":
+            version = found["metadata"]["resourceVersion"]
+            if body["metadata"].get("resourceVersion") != version:
                 return 409, {"message": "the object has been modified"}
-            _merge(found, body)
-            found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)
+            found = {**body, "metadata": {**body["metadata"], "resourceVersion": str(int(version) + 1)}}
+            self.server.objects[self.path] = found
         return 200, found
 
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
-    """RFC 7396."""
-    for name, value in patch.items():
-        if value is None:
-            target.pop(name, None)
-        elif isinstance(value, dict) and isinstance(target.get(name), dict):
-            _merge(target[name], value)
-        else:
-            target[name] = value
 
 
 @pytest.fixture

@@ -294,9 +294,13 @@ ENVIRONMENT = {"JOB_NAME": "register", "JOB_UID": "u-1"}
 
 
 @pytest.fixture
-def cluster(kubernetes: Any, tmp_path: Path) -> job.Cluster:
-    (tmp_path / "token").write_text("t0ken\n")
-    return job.Cluster(kubernetes.url, "ns", tmp_path / "token", True)
+def cluster(kubernetes: Any) -> job.Cluster:
+    def call(method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {kubernetes.token}"}
+        answer = requests.request(method, kubernetes.url + path, json=body, headers=headers, timeout=10)
+        return answer.status_code, answer.json()
+
+    return job.Cluster("ns", call)
 
 
 def test_the_result_is_created_owned_by_the_job(kubernetes: Any, cluster: job.Cluster) -> None:
@@ -436,7 +440,27 @@ def test_a_pod_without_a_token_is_told_which_file_is_missing(tmp_path: Path) -> 
     with pytest.raises(job.Failure, match="token is missing"):
         job.Cluster.of(inside, tmp_path)
     (tmp_path / "token").write_text("t")
-    assert job.Cluster.of(inside, tmp_path).url == "https://[fd00::1]:443"
+    assert job.Cluster.of(inside, tmp_path).namespace == "ns"
+
+
+def test_the_api_server_is_called_with_the_token_of_now_and_not_through_the_hubs_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443", "POD_NAMESPACE": "ns"}
+    sent: list[tuple[str, str, bool]] = []
+
+    def request(self: requests.Session, _method: str, url: str, headers: dict[str, str], **_: Any) -> requests.Response:
+        sent.append((url, headers["Authorization"], self.trust_env))
+        raise requests.ConnectionError("refused")
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    (tmp_path / "token").write_text("one\n")
+    cluster = job.Cluster.of(inside, tmp_path)
+    for token in ("one\n", "two\n"):
+        (tmp_path / "token").write_text(token)
+        with pytest.raises(job._Again, match="the Kubernetes API does not answer: refused"):
+            cluster.call("GET", "/api")
+    assert sent == [("https://[fd00::1]:443/api", f"Bearer {token}", False) for token in ("one", "two")]
 
 
 @pytest.mark.parametrize("manifest", [{}, {"files": []}, {"digest": "x"}, {"files": 3, "digest": "x"}])
