@@ -64,6 +64,7 @@ def rehearse(
         plugins.install(home, info.tools)
         plugins.ensure_stack(home, info, project_folder(), stack)
         theatre = Theatre(home, info, stack, settings, console)
+        theatre.configure()
         theatre.clear()
         with Controllers(home, Ledger(theatre.ledger, settings.region)):
             theatre.calm_round()
@@ -182,7 +183,7 @@ class Theatre:
     # -- pulumi --------------------------------------------------------------------------------------------------------
 
     def pulumi(self, *arguments: str, faults: Path | None = None) -> int:
-        command = ["pulumi", *arguments, "--stack", self.stack, "--config-file", str(self._config()), "--suppress-permalink=true"]
+        command = ["pulumi", *arguments, "--stack", self.stack, "--config-file", str(self.config), "--suppress-permalink=true"]
         process = subprocess.Popen(command, cwd=project_folder(), env=self._environment(faults))
         try:
             return process.wait(_PULUMI_SECONDS)
@@ -204,14 +205,19 @@ class Theatre:
             raise Failure(f"`pulumi stack export` failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
         return resources_of(json.loads(done.stdout))
 
-    def _config(self) -> Path:
+    @property
+    def config(self) -> Path:
         """The stack's file with the local hub in place of Hugging Face; the tracked file is never touched."""
-        file = self.home.root / f"Pulumi.{self.stack}.yaml"
-        if not file.exists():
-            document = yaml.safe_load((project_folder() / file.name).read_text())
-            document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
-            write_whole(file, yaml.safe_dump(document))
-        return file
+        return self.home.root / f"Pulumi.{self.stack}.yaml"
+
+    def configure(self) -> None:
+        """Writes it, from the stack's file as it is now. Pulumi's salt stays: an earlier rehearsal's state needs it."""
+        document = yaml.safe_load((project_folder() / self.config.name).read_text())
+        document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
+        if self.config.exists():
+            before = yaml.safe_load(self.config.read_text()) or {}
+            document |= {key: value for key, value in before.items() if key.startswith("encr")}
+        write_whole(self.config, yaml.safe_dump(document))
 
     def _environment(self, faults: Path | None) -> dict[str, str]:
         environment = {

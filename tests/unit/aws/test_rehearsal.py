@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import yaml
+
+from mistral_on_l4.cli import rehearse
+from mistral_on_l4.embedded.home import LocalHome
 from mistral_on_l4.embedded.rehearsal import edges_in_events, edges_in_state, left_over, refusals, resources_of
 
 
@@ -86,3 +92,21 @@ def test_the_stack_itself_is_no_resource() -> None:
     export = {"deployment": {"resources": [{"type": "pulumi:pulumi:Stack"}, {"type": "aws:ec2/vpc:Vpc"}]}}
     assert [found["type"] for found in resources_of(export)] == ["aws:ec2/vpc:Vpc"]
     assert resources_of({"deployment": {}}) == []
+
+
+def test_a_kept_rehearsal_takes_the_stacks_file_as_it_is_now_and_keeps_the_salt_of_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearse, "project_folder", lambda: tmp_path)
+    (tmp_path / "home").mkdir()
+    info: Any = SimpleNamespace(hub_url="http://127.0.0.1:1")
+    settings: Any = None
+    theatre = rehearse.Theatre(LocalHome(tmp_path / "home"), info, "dev", settings, settings)
+    for owner in ("before", "now"):
+        (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": {"mistral-on-l4:tags": {"owner": owner}}}))
+        theatre.configure()
+        document = yaml.safe_load(theatre.config.read_text())
+        if owner == "before":
+            theatre.config.write_text(yaml.safe_dump({**document, "encryptionsalt": "v1:a-salt"}))
+    assert document["encryptionsalt"] == "v1:a-salt"
+    assert document["config"] == {"mistral-on-l4:tags": {"owner": "now"}, "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:1"}}
