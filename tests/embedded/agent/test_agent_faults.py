@@ -125,7 +125,7 @@ def test_a_regular_stop_leaves_no_process_of_a_pod_and_a_start_brings_them_back(
     lab.pod("service", COUNT, restartPolicy="Always")
     lab.phase("service", "Running")
     folder = home.pods / lab.get("Pod", "service")["metadata"]["uid"]
-    processes.stop(home, "agent", 30)
+    processes.stop(home, "agent", embedded.AGENT_GRACE)
     assert not any(sandbox.alive(each) for each in home.pods.iterdir())
     embedded.start(home)
     lab.eventually(lambda: lab.container("service").get("restartCount") == 1 and sandbox.alive(folder))

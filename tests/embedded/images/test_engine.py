@@ -52,7 +52,7 @@ def engine(pod: Any, tool: Callable[[str], str], images: Path, image_environment
 def serving(pod: Any, engine: Callable[..., Any], await_condition: Callable[..., None]) -> Callable[..., Any]:
     def run(*args: Any, **keywords: Any) -> Any:
         started = engine(*args, **keywords)
-        await_condition(lambda: pod.listening(PORT) or started.process.poll() is not None, 15, "the stand-in listening")
+        await_condition(lambda: pod.listening(PORT) or started.process.poll() is not None, 60, "the stand-in listening")
         assert started.process.poll() is None, started.text()
         return started
 
@@ -190,7 +190,7 @@ def test_when_the_container_is_killed_no_simulator_is_left(
     inner = child(started.process.pid)
     started.process.kill()
     started.wait()
-    await_condition(lambda: not Path(f"/proc/{inner}/exe").exists(), 5, "the end of the simulator")
+    await_condition(lambda: not Path(f"/proc/{inner}/exe").exists(), 30, "the end of the simulator")
 
 
 def test_a_simulator_that_does_not_take_its_flags_fails_the_container(

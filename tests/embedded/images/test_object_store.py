@@ -23,6 +23,8 @@ from mistral_on_l4.manifests.object_store import setup_data
 pytestmark = pytest.mark.embedded
 
 BUCKET = "rhoai-artifacts"
+# No outgoing connection gets a port of this address while the server is away.
+HOST = "127.0.0.44"
 ROOT_PASSWORD = "pass/word+with@signs&"
 READER, WRITER = ("reader-key", "reader-secret-1"), ("writer-key", "wri'ter<secret>&1")
 
@@ -48,7 +50,7 @@ class ObjectStore:
             "MINIO_ROOT_USER": "root",
             "MINIO_ROOT_PASSWORD": ROOT_PASSWORD,
         }
-        command = [str(self._images / "minio/bin/minio"), "server", str(self.data), "--address", f"127.0.0.1:{self.port}"]
+        command = [str(self._images / "minio/bin/minio"), "server", str(self.data), "--address", f"{HOST}:{self.port}"]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
@@ -60,15 +62,18 @@ class ObjectStore:
     def stop(self) -> int:
         assert self._process is not None
         self._process.terminate()
-        # versitygw itself gives open connections ten seconds.
-        return self._process.wait(30)
+        try:
+            # versitygw itself gives open connections ten seconds.
+            return self._process.wait(60)
+        finally:
+            self._process.kill()
 
     def mc_environment(self, **changed: str) -> dict[str, str]:
         return {
             **self._environment,
             "PATH": f"{self._images / 'mc/bin'}:/usr/bin:/bin",
             "MC_CONFIG_DIR": str(self._folder / ".mc"),
-            "MC_HOST_store": f"http://root:pass%2Fword%2Bwith%40signs%26@127.0.0.1:{self.port}",
+            "MC_HOST_store": f"http://root:pass%2Fword%2Bwith%40signs%26@{HOST}:{self.port}",
             "BUCKET": BUCKET,
             "READER_ACCESS_KEY": READER[0],
             "READER_SECRET_KEY": READER[1],
@@ -97,7 +102,7 @@ class ObjectStore:
     def client(self, user: tuple[str, str]) -> Any:
         return boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
+            endpoint_url=f"http://{HOST}:{self.port}",
             aws_access_key_id=user[0],
             aws_secret_access_key=user[1],
             region_name="us-east-1",
@@ -118,7 +123,7 @@ def store(
     await_condition: Callable[..., None],
 ) -> Iterator[ObjectStore]:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         port = probe.getsockname()[1]
     made = ObjectStore(tmp_path, port, images, image_environment, tool("versitygw"))
     made.start()
@@ -201,7 +206,7 @@ def test_a_bucket_made_twice_is_an_error_without_the_flag(store: ObjectStore) ->
 
 
 def test_wrong_root_credentials_end_the_setup(store: ObjectStore) -> None:
-    done = store.set_up(MC_HOST_store=f"http://root:wrong-password@127.0.0.1:{store.port}")
+    done = store.set_up(MC_HOST_store=f"http://root:wrong-password@{HOST}:{store.port}")
     assert done.returncode == 1
     assert "mc: <ERROR> Unable to make bucket" in done.stderr
     assert "wrong-password" not in done.stdout + done.stderr
@@ -234,7 +239,7 @@ def test_users_and_objects_outlive_a_restart_and_the_users_folder_is_no_bucket(s
 
 def test_the_probes_path_answers(store: ObjectStore) -> None:
     assert store.mc("ready", "store").returncode == 0
-    with urllib.request.urlopen(f"http://127.0.0.1:{store.port}/minio/health/live", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{HOST}:{store.port}/minio/health/live", timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -242,10 +247,13 @@ def test_setup_may_start_before_the_server(store: ObjectStore) -> None:
     store.stop()
     script = ["/bin/sh", "-c", "mc ready store && echo READY"]
     waiting = subprocess.Popen(script, env=store.mc_environment(), stdout=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(0.5)
-    store.start()
-    assert "READY" in waiting.communicate(timeout=30)[0]
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+        store.start()
+        assert "READY" in waiting.communicate(timeout=60)[0]
+    finally:
+        waiting.kill()
 
 
 def test_a_volume_that_cannot_be_written_ends_the_server(

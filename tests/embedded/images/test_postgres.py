@@ -61,14 +61,14 @@ def test_the_database_is_made_once_and_opens_to_its_password_only(
     first = database()
     await_condition(lambda: pod.listening(PORT) or first.process.poll() is not None, 60, "PostgreSQL listening")
     assert pod.listening(PORT), first.text()
-    await_condition(lambda: query(pod, PASSWORD, "create table kept (id int)").returncode == 0, 20, "an answer")
+    await_condition(lambda: query(pod, PASSWORD, "create table kept (id int)").returncode == 0, 60, "an answer")
     assert "password authentication failed" in query(pod, "wrong", "select 1").stderr
     assert PASSWORD not in first.text()
     first.process.terminate()
-    assert first.wait(20) == 0
+    assert first.wait() == 0
     second = database(POSTGRES_PASSWORD="another")
     await_condition(lambda: pod.listening(PORT) or second.process.poll() is not None, 60, "PostgreSQL listening")
-    await_condition(lambda: query(pod, PASSWORD, "select count(*) from kept").stdout.strip() == "0", 20, "the kept table")
+    await_condition(lambda: query(pod, PASSWORD, "select count(*) from kept").stdout.strip() == "0", 60, "the kept table")
 
 
 def test_a_first_start_that_was_cut_off_does_not_hinder_the_next(
@@ -85,5 +85,5 @@ def test_a_first_start_that_was_cut_off_does_not_hinder_the_next(
 
 def test_without_a_password_it_ends(database: Callable[..., Any]) -> None:
     started = database(POSTGRES_PASSWORD="")
-    assert started.wait(20) == 1
+    assert started.wait() == 1
     assert "superuser password is not specified" in started.text()

@@ -16,6 +16,8 @@ import pytest
 pytestmark = pytest.mark.embedded
 
 BUCKET = "rhoai-artifacts"
+# No outgoing connection gets a port of this address while the server is away.
+HOST = "127.0.0.45"
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +30,8 @@ def image_python(tool: Callable[[str], str]) -> str:
 def s3(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str], await_condition: Callable[..., None]) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("s3")
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        probe.bind((HOST, 0))
+        address = f"{HOST}:{probe.getsockname()[1]}"
     environment = {"ROOT_ACCESS_KEY": "root", "ROOT_SECRET_KEY": "rootsecret"}
     command = [tool("versitygw"), "--port", address, "--quiet", "posix", str(folder)]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -48,16 +50,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str], awa
             return False
         return True
 
-    await_condition(answers, 10, "the S3 server's answer")
-    client.create_bucket(Bucket=BUCKET)
-    for key in ("mistral-24b/config.json", "mistral-24b/sub/tokenizer.json", "mistral-24b-fp8/config.json"):
-        client.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
-    for number in range(8):
-        client.put_object(Bucket=BUCKET, Key=f"big/shard-{number}", Body=os.urandom(24 * 2**20))
-    yield client
-    server.terminate()
-    # versitygw itself gives open connections ten seconds.
-    server.wait(30)
+    try:
+        await_condition(answers, 60, "the S3 server's answer")
+        client.create_bucket(Bucket=BUCKET)
+        for key in ("mistral-24b/config.json", "mistral-24b/sub/tokenizer.json", "mistral-24b-fp8/config.json"):
+            client.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+        for number in range(8):
+            client.put_object(Bucket=BUCKET, Key=f"big/shard-{number}", Body=os.urandom(24 * 2**20))
+        yield client
+    finally:
+        # Nobody needs its data any more; asked to end, it would give open connections ten seconds.
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture
@@ -133,11 +137,14 @@ def test_a_killed_initializer_takes_its_workers_along(
         workers[:] = tasks.read_text().split()
         return len(workers) >= 4 and any((tmp_path / "models").iterdir())
 
-    await_condition(working, 30, "the start of the workers")
-    running.send_signal(number)
-    running.wait(10)
+    try:
+        await_condition(working, 60, "the start of the workers")
+        running.send_signal(number)
+        running.wait(60)
+    finally:
+        running.kill()
     # A worker's remains may still wait for whoever inherited them; they write nothing any more.
-    await_condition(lambda: not any(Path(f"/proc/{worker}/exe").exists() for worker in workers), 5, "the end of the workers")
+    await_condition(lambda: not any(Path(f"/proc/{worker}/exe").exists() for worker in workers), 60, "the end of the workers")
 
 
 def test_jobs_get_the_images_packages(images: Path, environment: dict[str, str]) -> None:

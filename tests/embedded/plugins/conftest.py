@@ -219,7 +219,12 @@ class Plugin:
     def end(self) -> str:
         """Interrupts the process as the engine does; returns what it wrote to standard error."""
         self.process.send_signal(2)
-        _, said = self.process.communicate(timeout=10)
+        try:
+            _, said = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            _, said = self.process.communicate()
+            said += "Traceback: it did not end when it was interrupted"
         self._channel.close()
         return str(said)
 

@@ -84,7 +84,7 @@ def running():
     ours, theirs = socket.socketpair()
     process = subprocess.Popen([*boot_command("proxy_process"), str(theirs.fileno())], pass_fds=(theirs.fileno(),))
     theirs.close()
-    ours.settimeout(10)
+    ours.settimeout(60)
 
     def tell(*wanted):
         frames.send(ours, {"seq": 1, "rules": list(wanted), "pods": {}})
@@ -93,7 +93,10 @@ def running():
 
     yield tell
     ours.close()
-    assert process.wait(timeout=5) == 0, "the proxy ends with the agent"
+    try:
+        assert process.wait(timeout=60) == 0, "the proxy ends with the agent"
+    finally:
+        process.kill()
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_bytes_arrive_whole_in_both_directions_and_each_side_can_end_alone(runni
 
     assert running(rule(free_port, upstream(count))) == []
     data = os.urandom(2**20) * 24 + b"tail"
-    with socket.create_connection(("127.93.7.1", free_port), timeout=10) as client:
+    with socket.create_connection(("127.93.7.1", free_port), timeout=60) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         answer = b""
@@ -157,20 +160,20 @@ def test_a_target_that_refuses_is_passed_over_and_without_any_the_client_is_rese
     dead = ("127.0.0.1", 1)
     running(rule(free_port, dead, upstream(greet)))
     for _ in range(4):
-        with socket.create_connection(("127.93.7.1", free_port), timeout=5) as client:
+        with socket.create_connection(("127.93.7.1", free_port), timeout=60) as client:
             assert client.recv(100) == b"hello"
     running(rule(free_port, dead))
     # The reset may overtake the client's own look at its new connection.
-    with pytest.raises(ConnectionResetError), socket.create_connection(("127.93.7.1", free_port), timeout=5) as client:
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.93.7.1", free_port), timeout=60) as client:
         client.recv(100)
 
 
 def test_a_service_without_ready_endpoints_refuses_connections(running, upstream, free_port):
     running(rule(free_port, upstream(lambda connection: connection.close())))
-    socket.create_connection(("127.93.7.1", free_port), timeout=5).close()
+    socket.create_connection(("127.93.7.1", free_port), timeout=60).close()
     running(rule(free_port))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.93.7.1", free_port), timeout=5)
+        socket.create_connection(("127.93.7.1", free_port), timeout=60)
 
 
 def test_an_address_that_is_taken_is_reported_and_the_others_are_served(running, upstream, free_port):
@@ -180,7 +183,7 @@ def test_an_address_that_is_taken_is_reported_and_the_others_are_served(running,
         [problem] = running(rule(busy, address), rule(free_port, address))
         assert problem["port"] == busy
         assert "Address already in use" in problem["message"]
-        socket.create_connection(("127.93.7.1", free_port), timeout=5).close()
+        socket.create_connection(("127.93.7.1", free_port), timeout=60).close()
 
 
 def test_a_slow_reader_holds_back_only_its_own_connection(running, upstream, free_port):
@@ -191,8 +194,8 @@ def test_a_slow_reader_holds_back_only_its_own_connection(running, upstream, fre
 
     running(rule(free_port, upstream(pour)))
     with (
-        socket.create_connection(("127.93.7.1", free_port), timeout=10) as slow,
-        socket.create_connection(("127.93.7.1", free_port), timeout=10) as quick,
+        socket.create_connection(("127.93.7.1", free_port), timeout=60) as slow,
+        socket.create_connection(("127.93.7.1", free_port), timeout=60) as quick,
     ):
         assert slow.recv(1) == b"z"
         total = 0

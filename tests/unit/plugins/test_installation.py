@@ -66,10 +66,13 @@ def test_the_plugins_lie_where_only_this_homes_commands_look(home: LocalHome, to
 def test_a_plugin_starts_from_its_launcher_and_says_its_port(home: LocalHome, tools: dict[str, str]) -> None:
     plugins.install(home, tools)
     process = subprocess.Popen([home.pulumi_home / "plugins" / KUBERNETES, "127.0.0.1:1"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert int(process.stdout.readline()) > 0
-    process.send_signal(2)
-    assert process.wait(10) == 0
+    try:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        process.send_signal(2)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("launcher", [KUBERNETES, "language-python-v3.259.0/pulumi-language-python"])
