@@ -24,7 +24,11 @@ _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceed
 
 
 class AwsTrouble(Exception):
-    """AWS did not answer as asked. One line that says what to do."""
+    """AWS did not answer as asked. One line: what is wrong and, where it is known, what to do (`fix`)."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what, self.fix = what, fix
+        super().__init__(f"{what}: {fix}" if fix else what)
 
 
 def session(region: str) -> Any:
@@ -69,27 +73,28 @@ def in_words() -> Iterator[None]:
         yield
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
         raise AwsTrouble(
-            "no AWS credentials: `aws configure sso`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+            "no AWS credentials", "`aws configure sso`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
         ) from None
     except exceptions.ProfileNotFound as error:
-        raise AwsTrouble(f"{error}: `aws configure list-profiles` lists those there are") from None
+        raise AwsTrouble(str(error), "`aws configure list-profiles` lists those there are") from None
     except (exceptions.TokenRetrievalError, exceptions.SSOError):
-        raise AwsTrouble("the SSO session has expired: `aws sso login`") from None
+        raise AwsTrouble("the SSO session has expired", "`aws sso login`") from None
     except exceptions.ClientError as error:
-        raise AwsTrouble(_words(error)) from None
+        raise _trouble(error) from None
     except exceptions.EndpointConnectionError as error:
-        raise AwsTrouble(f"{error}: is the region spelled right, and does a proxy stand between (HTTPS_PROXY)?") from None
+        raise AwsTrouble(str(error), "is the region spelled right, and does a proxy stand between (HTTPS_PROXY)?") from None
     except exceptions.BotoCoreError as error:
         raise AwsTrouble(str(error).splitlines()[0]) from None
 
 
-def _words(error: Any) -> str:
+def _trouble(error: Any) -> AwsTrouble:
     code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    operation = error.operation_name
+    operation, said = error.operation_name, (said.splitlines() or [""])[0]
     if code in _ADVICE:
-        return _ADVICE[code]
+        what, _, fix = _ADVICE[code].partition(": ")
+        return AwsTrouble(what, fix)
     if code in _DENIED:
-        return f"not allowed to call {operation}: ask for the policy of docs/aws.md ({said.splitlines()[0] if said else code})"
+        return AwsTrouble(f"not allowed to call {operation}", f"ask for the policy of docs/aws.md ({said or code})")
     if code in _THROTTLED:
-        return f"AWS answers {operation} with {code} after six tries: wait a minute and try again"
-    return f"{operation}: {code}: {said.splitlines()[0] if said else ''}"
+        return AwsTrouble(f"AWS answers {operation} with {code} after six tries", "wait a minute and try again")
+    return AwsTrouble(f"{operation}: {code}: {said}")

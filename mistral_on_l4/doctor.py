@@ -27,6 +27,8 @@ _FAMILIES = {"ON_DEMAND": r"(gr?|vt)[0-9]", "SPOT": r"(gr?|vt)[0-9]", "STANDARD"
 # Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
 AMI_DRIVER = 580
 HUB = "https://huggingface.co"
+# The smaller of the shipped GPU nodes holds two interfaces of 15 addresses when it starts.
+_ADDRESSES = 32
 _OPEN_TO_ME = f"{PROJECT}:cluster.publicAccessCidrs: [YOUR-ADDRESS/32] (`curl https://checkip.amazonaws.com` tells it)"
 
 
@@ -58,6 +60,7 @@ class Doctor:
         checks: list[tuple[str, Callable[[], list[Finding]]]] = [
             ("account", self._account),
             ("instance types", self._offerings),
+            ("network", self._network),
             *((f"quota {kind}", lambda kind=kind: self._quota(kind)) for kind in self._capacity_types()),
             ("kubernetes version", self._version),
             ("cluster", self._cluster),
@@ -102,6 +105,30 @@ class Doctor:
         filters = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
         found = self.client("ec2").describe_availability_zones(Filters=filters)["AvailabilityZones"]
         return {zone["ZoneName"] for zone in found if zone["ZoneId"] not in ZONES_WITHOUT_EKS}
+
+    def _network(self) -> list[Finding]:
+        """An existing network: that its subnets belong to it, and that nodes in it find the cluster by its name."""
+        network, ec2 = self.settings.network, self.client("ec2")
+        if not network.existing_vpc_id:
+            return []
+        findings = []
+        subnets = ec2.describe_subnets(SubnetIds=list(network.existing_subnet_ids))["Subnets"]
+        for subnet in subnets:
+            name, free = subnet["SubnetId"], subnet["AvailableIpAddressCount"]
+            if subnet["VpcId"] != network.existing_vpc_id:
+                fix = f"correct {PROJECT}:network.existingSubnetIds"
+                findings.append(Finding("network", "fail", f"{name} is in {subnet['VpcId']}, not {network.existing_vpc_id}", fix))
+            if free < _ADDRESSES:
+                fix = f"another subnet ({PROJECT}:network.existingSubnetIds): nodes take addresses for their pods in advance"
+                findings.append(Finding("network", "warn", f"{name} has {free} free addresses", fix))
+        for attribute in ("enableDnsSupport", "enableDnsHostnames"):
+            found = ec2.describe_vpc_attribute(VpcId=network.existing_vpc_id, Attribute=attribute)
+            if not found[attribute[0].upper() + attribute[1:]]["Value"]:
+                option = "--enable-dns-support" if attribute == "enableDnsSupport" else "--enable-dns-hostnames"
+                fix = f"`aws ec2 modify-vpc-attribute --vpc-id {network.existing_vpc_id} {option}`"
+                says = f"{network.existing_vpc_id} has {attribute} off: nodes do not find the cluster's private endpoint"
+                findings.append(Finding("network", "fail", says, fix))
+        return findings or [Finding("network", "ok", f"{network.existing_vpc_id} with {len(subnets)} subnets")]
 
     def _capacity_types(self) -> list[str]:
         kinds: set[str] = {pool.capacity_type for pool in self.settings.pools.groups if pool.count}
@@ -312,8 +339,7 @@ def _settled(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         with in_words():
             return check()
     except AwsTrouble as trouble:
-        what, _, fix = str(trouble).partition(": ")
-        return [Finding(name, "fail", what, fix)]
+        return [Finding(name, "fail", trouble.what, trouble.fix)]
     except Exception as error:
         # One check that is wrong itself must not keep the others from being told.
         return [Finding(name, "fail", f"the check itself broke: {type(error).__name__}: {error}", "please report it")]

@@ -197,6 +197,14 @@ def test_an_account_that_does_not_answer_is_one_finding_and_hides_no_other(
     assert [found.state for found in findings if found.check.startswith("weights")] == ["ok", "ok"]
 
 
+def test_what_aws_refuses_for_another_reason_is_told_in_its_own_words_and_not_as_what_to_do(account: Account) -> None:
+    account.refuse("ec2", "describe_subnets", "InvalidSubnetID.NotFound", "The subnet ID 'subnet-a' does not exist")
+    network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+    (finding,) = [found for found in doctor(account, hub=lambda _: Hub(), network=network).run() if found.check == "network"]
+    assert finding.says == "DescribeSubnets: InvalidSubnetID.NotFound: The subnet ID 'subnet-a' does not exist"
+    assert finding.fix == ""
+
+
 def test_no_credentials_at_all_name_the_ways_to_get_some(account: Account) -> None:
     from botocore.exceptions import NoCredentialsError
 
@@ -274,6 +282,28 @@ def test_what_an_adopted_cluster_has_to_bring_is_looked_for(
     assert [found.state for found in findings] == (["warn"] * len(warned) or ["ok"])
     assert all(text in found.says and found.fix for text, found in zip(warned, findings, strict=False))
     assert doctor(account)._addons() == []
+
+
+def test_an_existing_network_is_looked_at_before_nodes_do_not_join_it(account: Account) -> None:
+    def answers(vpc: str, free: int, on: bool) -> list[Finding]:
+        subnets = [{"SubnetId": name, "VpcId": vpc, "AvailableIpAddressCount": free} for name in ("subnet-a", "subnet-b")]
+        account.answer("ec2", "describe_subnets", {"Subnets": subnets}, {"SubnetIds": ["subnet-a", "subnet-b"]})
+        for attribute in ("enableDnsSupport", "enableDnsHostnames"):
+            asked = {"VpcId": "vpc-1", "Attribute": attribute}
+            account.answer("ec2", "describe_vpc_attribute", {attribute[0].upper() + attribute[1:]: {"Value": on}}, asked)
+        network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+        return doctor(account, network=network)._network()
+
+    assert answers("vpc-1", 4000, True) == [Finding("network", "ok", "vpc-1 with 2 subnets")]
+    assert [(found.state, found.says.partition(" ")[0]) for found in answers("vpc-1", 8, True)] == [
+        ("warn", "subnet-a"),
+        ("warn", "subnet-b"),
+    ]
+    elsewhere = answers("vpc-2", 4000, False)
+    assert [found.state for found in elsewhere] == ["fail"] * 4
+    assert "subnet-a is in vpc-2, not vpc-1" in elsewhere[0].says
+    assert "--enable-dns-hostnames" in elsewhere[3].fix
+    assert doctor(account)._network() == []
 
 
 def test_an_api_inside_a_network_that_is_still_to_be_made_fails(account: Account) -> None:
