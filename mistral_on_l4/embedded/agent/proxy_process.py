@@ -6,7 +6,8 @@ runs without site-packages (standard library only) and takes whole desired state
     {"seq": N, "rules": [{"ip", "port", "host_port" | null, "targets": [["pod", uid, ip, port] | ["host", ip, port]]}],
      "pods": {uid: {"folder", "skip": [ports]}}}
 and answers {"seq": N, "problems": [{"ip", "port", "message"}]}. A rule without targets is not listened for: like with kube-proxy,
-connections to a Service without ready endpoints are refused. It ends when the agent does.
+connections to a Service without ready endpoints are refused. On the host it serves its own user and root: a loopback address is
+every user's, and not every server behind one asks for a key. It ends when the agent does.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _ROUNDS = 16
 _SOCKETS_AHEAD = 8
 _MOVE = 1 | 2  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 _READ, _WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
+
+_ADMITTED = (os.geteuid(), 0)
 
 Rule = dict[str, Any]
 
@@ -187,7 +190,7 @@ class Proxy:
                 problems.append({"ip": key[0], "port": key[1], "message": f"{place[0]}:{place[1]}: {error.strerror}"})
                 continue
             self._host[place] = listener
-            self._serve(listener, key)
+            self._serve(listener, key, on_host=True)
         return problems
 
     def _listen_in_pod(self, pod: Pod, skip: set[int]) -> list[dict[str, Any]]:
@@ -204,9 +207,9 @@ class Proxy:
             self._serve(pod.listeners[key], key)
         return problems
 
-    def _serve(self, listener: socket.socket, key: tuple[str, int]) -> None:
+    def _serve(self, listener: socket.socket, key: tuple[str, int], on_host: bool = False) -> None:
         listener.setblocking(False)
-        self._on(listener.fileno(), select.EPOLLIN, lambda _: self._accept(listener, key))
+        self._on(listener.fileno(), select.EPOLLIN, lambda _: self._accept(listener, key, on_host))
 
     def _close_listener(self, listener: socket.socket) -> None:
         self._off(listener.fileno())
@@ -214,7 +217,7 @@ class Proxy:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, key: tuple[str, int]) -> None:
+    def _accept(self, listener: socket.socket, key: tuple[str, int], on_host: bool) -> None:
         for _ in range(_ROUNDS):
             try:
                 client, _ = listener.accept()
@@ -222,7 +225,7 @@ class Proxy:
                 return
             rule = self._rules.get(key)
             client.setblocking(False)
-            if rule is None:
+            if rule is None or (on_host and user_of(client) not in _ADMITTED):
                 _reset(client)
                 continue
             self._dial(Connection(client, rule, len(rule["targets"])))
@@ -342,6 +345,25 @@ class Proxy:
                     _reset(each)
                 else:
                     each.close()
+
+
+def user_of(client: socket.socket) -> int | None:
+    """The user at the other end of a connection within this host; None once that end is closed, for then the kernel forgets it."""
+    with contextlib.suppress(OSError):
+        there, here = _in_table(client.getpeername()), _in_table(client.getsockname())
+        # A client's socket of IPv6 is in a table of its own, with its IPv4 address at the end.
+        for table, mapped in (("tcp", ""), ("tcp6", "0000000000000000FFFF0000")):
+            with open(f"/proc/net/{table}") as lines:  # noqa: PTH123
+                for line in lines:
+                    fields = line.split(None, 10)
+                    if fields[1] == mapped + there and fields[2] == mapped + here:
+                        return int(fields[7]) if fields[9] != "0" else None
+    return None
+
+
+def _in_table(address: tuple[str, int]) -> str:
+    """An address as /proc/net/tcp writes it: the number in this machine's byte order."""
+    return f"{struct.unpack('=I', socket.inet_aton(address[0]))[0]:08X}:{address[1]:04X}"
 
 
 def _pipe() -> tuple[int, int]:

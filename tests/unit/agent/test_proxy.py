@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from mistral_on_l4.embedded.agent import frames, proxy
+from mistral_on_l4.embedded.agent import frames, proxy, proxy_process
 from mistral_on_l4.embedded.agent.sandbox import boot_command
 from mistral_on_l4.embedded.home import ClusterInfo
 
@@ -184,6 +184,32 @@ def test_an_address_that_is_taken_is_reported_and_the_others_are_served(running,
         assert problem["port"] == busy
         assert "Address already in use" in problem["message"]
         socket.create_connection(("127.93.7.1", free_port), timeout=60).close()
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.93.7.1"), (socket.AF_INET6, "::ffff:127.93.7.1")])
+def test_the_user_at_the_other_end_is_known_until_that_end_is_closed(family, address):
+    with socket.create_server(("127.93.7.1", 0)) as server, socket.socket(family) as there:
+        there.connect((address, server.getsockname()[1]))
+        here, _ = server.accept()
+        with here:
+            assert proxy_process.user_of(here) == os.geteuid()
+            there.close()
+            assert proxy_process.user_of(here) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_of_this_host_is_served_nothing(running, upstream, free_port):
+    running(rule(free_port, upstream(lambda connection: connection.sendall(b"hello"))))
+    code = "import socket, sys; print(socket.create_connection(('127.93.7.1', int(sys.argv[1])), timeout=60).recv(9))"
+
+    def served(user):
+        command = ["/usr/bin/env", "python3", "-c", code, str(free_port)]
+        return subprocess.run(command, user=user, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "hello" in served(0).stdout
+    refused = served(65534)
+    assert "ConnectionResetError" in refused.stderr
+    assert "hello" not in refused.stdout
 
 
 def test_a_slow_reader_holds_back_only_its_own_connection(running, upstream, free_port):
