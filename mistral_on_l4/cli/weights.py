@@ -96,15 +96,14 @@ def prune(
         objects, uploads, skipped = _prunable(store, prefixes(settings), shared=settings.object_store.kind == "external")
         for prefix in skipped:
             print(f"{prefix} has no manifest: a Job may be writing it, left alone")
-        # Manifests first: one that is left without its files would not be true.
-        for key, size in sorted(objects.items(), key=lambda item: (not item[0].startswith(FOLDER), item[0])):
-            print(f"{'deleting' if yes else 'would delete'} {key} ({gigabytes(size)})")
-            if yes:
-                store.delete(key)
         for key, upload in uploads:
             print(f"{'ending' if yes else 'would end'} an unfinished upload of {key}")
             if yes:
                 store.abort(key, upload)
+        for key, size in sorted(objects.items(), key=lambda item: (_turn(item[0]), item[0])):
+            print(f"{'deleting' if yes else 'would delete'} {key} ({gigabytes(size)})")
+            if yes:
+                store.delete(key)
     if not objects and not uploads:
         print("nothing to delete")
     elif not yes:
@@ -116,27 +115,29 @@ def _prunable(store: Store, wanted: list[str], shared: bool) -> tuple[dict[str, 
     objects: dict[str, int] = {}
     uploads: list[tuple[str, str]] = []
     skipped: list[str] = []
-    manifests = [] if shared else store.objects(FOLDER)
-    known = {key.removeprefix(FOLDER).removesuffix(".json") + "/" for key in manifests if _is_manifest(key)}
+    records = {} if shared else store.objects(FOLDER)
+    known = {key.removeprefix(FOLDER).removesuffix(".json").removesuffix(".unfinished") + "/" for key in records}
     for prefix in sorted({*wanted, *known}):
-        manifest = read_manifest(store, prefix)
-        if manifest is None:
+        manifest, notes = read_manifest(store, prefix), Notes.read(store, prefix)
+        if manifest is None and prefix in wanted:
             skipped.append(prefix)
             continue
         below = store.objects(prefix)
-        if prefix in wanted:
-            doomed = manifest.strangers(below)
+        ours = {prefix + path for path in notes.paths | {file.path for file in (manifest.files if manifest else ())}}
+        if manifest is not None and prefix in wanted:
+            doomed = set(manifest.strangers(below))
         else:
-            # Of ours, and of no service any more; what others put beside it stays.
-            doomed = [prefix + file.path for file in manifest.files if prefix + file.path in below]
-            objects[manifest_key(prefix)] = 0
+            # Of ours, whole or begun, and of no service any more; what others put beside it stays.
+            doomed = ours & set(below)
+            objects |= {key: records[key].size for key in (manifest_key(prefix), notes.key) if key in records}
         objects |= {key: below[key].size for key in doomed}
-        uploads += sorted(store.all_uploads(prefix, [prefix + file.path for file in manifest.files]))
+        uploads += sorted(store.all_uploads(prefix, ours))
     return objects, uploads, skipped
 
 
-def _is_manifest(key: str) -> bool:
-    return key.endswith(".json") and not key.endswith(".unfinished.json")
+def _turn(key: str) -> int:
+    """Manifests go first, as one without its files would not be true; notes last, as they tell what else there is."""
+    return (2 if key.endswith(".unfinished.json") else 0) if key.startswith(FOLDER) else 1
 
 
 def prefixes(settings: Settings) -> list[str]:

@@ -188,7 +188,7 @@ class Seeding:
         if old is not None:
             notes.previous |= {file.path for file in old.files}
             notes.done = {file.path: file for file in old.files if file.is_at(objects.get(order.prefix + file.path))} | notes.done
-        notes.previous |= {*notes.done, *notes.uploads, *(file.path for file in files)}
+        notes.previous |= notes.paths | {file.path for file in files}
         notes.write(store)
         store.delete(manifest_key(order.prefix))
         return notes

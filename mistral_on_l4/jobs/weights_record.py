@@ -157,6 +157,11 @@ class Notes:
             notes.done, notes.uploads, notes.previous = {}, {}, set()
         return notes
 
+    @property
+    def paths(self) -> set[str]:
+        """Whatever it speaks of."""
+        return {*self.done, *self.uploads, *self.previous}
+
     def write(self, store: Store) -> None:
         with self._lock:
             document = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mistral_on_l4.cli import Failure, weights
+from mistral_on_l4.embedded.hub.trouble import TroubledHub
 from mistral_on_l4.jobs.weights_limits import Limits
 from mistral_on_l4.jobs.weights_store import Store
 
@@ -103,6 +105,22 @@ def test_prune_deletes_a_manifest_before_the_files_that_it_promises(demo: Any, s
     assert seeder.run(WEIGHTS_PREFIX="24b-of-old/").code == 0
     output = demo("prune")[1]
     assert output.index("would delete _manifests/24b-of-old.json") < output.index("would delete 24b-of-old/")
+
+
+def test_prune_deletes_what_a_service_that_is_gone_had_begun(demo: Any, seeder: Any, s3: Any, hub: TroubledHub) -> None:
+    assert seeder.run().code == 0
+    before = s3.keys()
+    hub.bytes_per_second = 8e6
+    process = seeder.start(WEIGHTS_PREFIX="mistral-24b-w4a16/", WEIGHTS_CONNECTIONS="4")
+    end = time.monotonic() + 20
+    while not (s3.keys("mistral-24b-w4a16/model-") or process.poll() is not None):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    seeder.kill()
+    s3.client.put_object(Bucket="rhoai-artifacts", Key="mistral-24b-w4a16/theirs.bin", Body=b"not ours")
+    assert demo("prune", "--yes")[0] == 0
+    assert s3.keys() == {**before, "mistral-24b-w4a16/theirs.bin": 8}
+    assert s3.client.list_multipart_uploads(Bucket="rhoai-artifacts").get("Uploads", []) == []
 
 
 def test_prune_leaves_a_prefix_alone_that_a_job_may_be_writing(demo: Any, s3: Any) -> None:
