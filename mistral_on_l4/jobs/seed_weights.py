@@ -31,7 +31,7 @@ from mistral_on_l4.jobs.trust import trust_extra_authority
 from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
 from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
 from mistral_on_l4.jobs.weights_lease import lease_for
-from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Limits, Stop, Stopped
+from mistral_on_l4.jobs.weights_limits import MIB, Failure, Interrupted, Limits, Stop, Stopped
 from mistral_on_l4.jobs.weights_progress import Progress, duration, gigabytes
 from mistral_on_l4.jobs.weights_record import Manifest, Notes, SeededFile, manifest_key, read_manifest, serves_file
 from mistral_on_l4.jobs.weights_store import Store, StoredObject
@@ -42,6 +42,8 @@ TERMINATION_LOG = Path("/dev/termination-log")
 # As long as the Job itself may last: another writer may need all of it.
 _LEASE_SECONDS = 4 * 3600.0
 _LOOKERS = 8
+# Of 24 billion parameters: 30 kB.
+_MOST_INDEX_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class Seeding:
         index = next((file for file in files if file.path == INDEX), None)
         if index is None:
             return
+        if index.size > _MOST_INDEX_BYTES:
+            raise Failure(f"{INDEX} of {snapshot.repository} at {snapshot.commit} has {gigabytes(index.size)}: that is no index")
         data = bytearray(index.size)
         self._hub.read(snapshot, index, 0, memoryview(data))
         try:
