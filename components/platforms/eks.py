@@ -162,8 +162,11 @@ class EksPlatform(pulumi.ComponentResource):
         refuse_principals(settings.cluster.admin_principal_arns, None if exists else self._caller["arn"])
         lent = bool(settings.network.existing_vpc_id)
         if not settings.cluster.public_access_cidrs:
+            empty = not (lent or exists)
             inside = (
-                "so this command must run there" if lent else "which nobody is in yet: an `up` would stop when the cluster is there"
+                "which nobody is in yet: an `up` would stop when the cluster is there"
+                if empty
+                else "so this command must run there"
             )
             pulumi.log.warn(
                 f"the cluster's API will answer inside its VPC only, {inside}; to run it from here, set "

@@ -199,6 +199,23 @@ def test_the_private_endpoint_lets_those_in_who_are_inside_and_not_nodes(up: Cal
     assert up(cluster=mine).of("SecurityGroupIngressRule") == []
 
 
+def test_a_private_api_is_warned_of_by_who_could_reach_it(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    mine = {"mistral-on-l4-dev": existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "dev"})}
+    network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
+    for account_of, config, words in (
+        ({}, {}, "which nobody is in yet"),
+        ({"clusters": mine}, {}, "so this command must run there"),
+        ({}, {"network": network}, "so this command must run there"),
+    ):
+        said.clear()
+        run_program(stack="dev", preview=True, engine=engine_of(**account_of), **config)
+        assert [words in line for line in said if "inside its VPC only" in line] == [True]
+
+
 def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callable[..., Any]) -> None:
     assert up().of("AccessEntry") == []
     engine = up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/ops"]})
