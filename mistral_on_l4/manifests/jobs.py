@@ -130,7 +130,7 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
     if job.annotations:
         template["metadata"]["annotations"] = dict(job.annotations)
     # Our scripts try again by themselves what may pass; with exit code 1 they have given up and said why. What is tried again here
-    # is a pod that was killed: out of memory, or told to stop. One that had to make room, or went with its node, does not even count.
+    # is a pod that was killed: out of memory, or told to stop. One that had to make room, or went with its node, does not count.
     disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     own_failure = {"action": "FailJob", "onExitCodes": {"containerName": job.component, "operator": "In", "values": [1]}}
     spec = {
