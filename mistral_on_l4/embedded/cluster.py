@@ -314,7 +314,7 @@ def _purge(home: LocalHome) -> None:
     addresses.forget_range(home)
     try:
         for entry in sorted(set(home.root.iterdir()) - last):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            sandbox.remove(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         shutil.rmtree(home.root)
     except OSError as error:
         raise ClusterError(f"{home.root} could not be removed: {error}") from None

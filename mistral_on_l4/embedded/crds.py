@@ -81,6 +81,9 @@ def ensure_crds(crds: CrdSet, report: Report, cache: Path | None = None) -> Path
     try:
         with held(cache / f"{crds.name}.lock", waiting, GENERATE_SECONDS):
             if not folder.is_dir():
+                # Whoever left these was killed: nobody else writes them while we hold the lock.
+                for leftover in cache.glob(f"{_scratch(crds)}*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
                 with terminated_like_interrupted(), Commands() as commands:
                     _generate(go, generator, commands, crds, folder, cache)
         ending = "generated"
@@ -91,6 +94,11 @@ def ensure_crds(crds: CrdSet, report: Report, cache: Path | None = None) -> Path
     return folder
 
 
+def _scratch(crds: CrdSet) -> str:
+    """How folders of an unfinished generation begin: not like those of a build, which a build removes."""
+    return f".generated-{crds.name}-"
+
+
 def contents_digest(folder: Path, more: Any) -> str:
     """Names a folder made here (its name ends with the key of what it was made from) together with other objects."""
     text = f"{folder.name}\0{json.dumps(more, sort_keys=True)}"
@@ -98,7 +106,7 @@ def contents_digest(folder: Path, more: Any) -> str:
 
 
 def _generate(go: str, generator: Path, commands: Commands, crds: CrdSet, folder: Path, cache: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(dir=cache, prefix=f".{crds.name}-"))
+    scratch = Path(tempfile.mkdtemp(dir=cache, prefix=_scratch(crds)))
     try:
         paths = [f"paths={package}" for package in crds.packages]
         commands.run(

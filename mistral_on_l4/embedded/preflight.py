@@ -9,6 +9,7 @@ from pathlib import Path
 
 # The namespaces that every pod gets (agent/): user, mount and network.
 PROBE = ("unshare", "-Urmn", "--propagation", "private", "true")
+PROBE_SECONDS = 60.0
 
 
 def refusal(system: str = platform.system(), proc: Path = Path("/proc")) -> str | None:
@@ -17,7 +18,10 @@ def refusal(system: str = platform.system(), proc: Path = Path("/proc")) -> str 
         return f"the local stack runs on Linux (or WSL2), not on {system}: use a Linux machine, a virtual machine or WSL2"
     if shutil.which(PROBE[0]) is None:
         return "pods need the command `unshare`, which is not on PATH: install util-linux (apt-get install util-linux)"
-    tried = subprocess.run(PROBE, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        tried = subprocess.run(PROBE, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"`{' '.join(PROBE)}` did not end within {PROBE_SECONDS:.0f} s: is this machine out of memory or processes?"
     if tried.returncode == 0:
         return None
     return f"this machine forbids user namespaces, which pods run in: {_what_forbids(proc) or _advice(tried.stderr)}"

@@ -262,14 +262,15 @@ def end_unrecorded(pods: Path) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Removes an ended pod's folder, whatever modes its files were given."""
-
-    def writable(function: Callable[..., Any], path: str, _: Any) -> None:
-        with contextlib.suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            function(path)
-
-    shutil.rmtree(folder, onerror=writable)
+    """Removes an ended pod's folder, whatever modes its files were given: a folder's mode keeps its owner out as well."""
+    with contextlib.suppress(OSError):
+        folder.chmod(0o700)
+    for place, folders, _ in os.walk(folder):
+        for inner in (Path(place, name) for name in folders):
+            if not inner.is_symlink():
+                with contextlib.suppress(OSError):
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _recorded(folder: Path) -> tuple[int, int] | None:

@@ -27,6 +27,12 @@ def test_a_machine_that_allows_namespaces_is_accepted(program: Program) -> None:
     assert preflight.refusal() is None
 
 
+def test_a_machine_that_does_not_get_to_it_is_told_so(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    program("unshare", "#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(preflight, "PROBE_SECONDS", 0.2)
+    assert "did not end within 0 s: is this machine out of memory" in (preflight.refusal() or "")
+
+
 @pytest.mark.parametrize(
     ("file", "value", "command"),
     [

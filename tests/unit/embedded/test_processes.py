@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,3 +124,30 @@ def test_ctrl_c_ends_the_wait_for_a_part_that_does_not_answer(home: LocalHome, m
         interrupt.join()
         cluster.stop(home)
     assert processes.names(home) == []
+
+
+def test_a_folder_goes_whatever_modes_its_own_folders_have() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+        child = os.fork()
+        if child == 0:
+            code = 2
+            with suppress(BaseException):
+                # Root is let in anywhere, so it becomes somebody else.
+                if os.geteuid() == 0:
+                    os.setuid(65534)
+                pod = folder / "pod"
+                deep = pod / "closed" / "deep"
+                deep.mkdir(parents=True)
+                (deep / "file").touch()
+                for path, mode in ((deep, 0o000), (deep.parent, 0o555), (pod, 0o000)):
+                    path.chmod(mode)
+                sandbox.remove(pod)
+                code = int(pod.exists())
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        shutil.rmtree(folder)

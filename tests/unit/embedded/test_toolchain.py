@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mistral_on_l4.embedded import crds
 from mistral_on_l4.embedded.progress import PlainReport, Quiet
 from mistral_on_l4.embedded.toolchain import NAMES, ToolFailed, ensure_tools, pins
 from mistral_on_l4.embedded.toolchain.locks import held
@@ -203,6 +204,19 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(cache: Path, go_call
     assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
     assert not [path for path in cache.iterdir() if path.name.startswith((".", "versitygw-"))]
     assert ensure_tools(["versitygw"], Quiet())["versitygw"].exists()
+
+
+def test_what_a_killed_generation_left_goes_with_the_next_and_not_with_a_build(
+    cache: Path, go_calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = cache / f"{crds._scratch(crds.KSERVE)}left"
+    left.mkdir(parents=True)
+    generator = ensure_tools(["controller-gen"], Quiet())
+    assert left.exists()
+    monkeypatch.setattr(crds, "_generate", lambda *arguments: arguments[4].mkdir())
+    assert crds.ensure_crds(crds.KSERVE, Quiet()).is_dir()
+    assert generator["controller-gen"].exists()
+    assert not left.exists()
 
 
 def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
