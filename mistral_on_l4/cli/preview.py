@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import typer
+import yaml
+from rich.console import Console
 
+from mistral_on_l4.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.embedded import plugins
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
 from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
+from mistral_on_l4.embedded.plugins.aws.assumed import assume
+from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
 from mistral_on_l4.embedded.progress import console_report
 from mistral_on_l4.embedded.toolchain import ensure_tools
 from mistral_on_l4.embedded.toolchain.commands import ToolFailed
+from mistral_on_l4.files import write_whole
 from mistral_on_l4.settings import PlatformName
 
 app = typer.Typer()
 
 # A folder of its own: a rehearsal's or a local stack's state is no "before" of an AWS stack.
 FOLDER = "preview"
+PLACEHOLDER = "not-decrypted-in-this-preview"
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -35,7 +44,11 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
             code = run_preview(stack, environment, context.args)
     else:
         home = LocalHome(LocalHome.default().root / FOLDER)
-        code = run_preview(stack, detached_environment(home, stack, console), context.args)
+        environment = detached_environment(home, stack, console)
+        ledger = Ledger(Path(environment[LEDGER_VARIABLE]), settings.region)
+        if assumed := assume(ledger, cluster_name(settings, stack), settings):
+            console.print(f"assumed to exist: {'; '.join(assumed)}", markup=False, highlight=False, soft_wrap=True)
+        code = run_preview(stack, environment, ["--config-file", str(_readable_copy(home, stack, console)), *context.args])
     if code:
         raise Failure("`pulumi preview` did not finish, see above", code)
 
@@ -48,7 +61,7 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
         home.make()
         info = ClusterInfo("", "", 0, "", "", "", True, 0, tools)
         plugins.install(home, tools)
-        plugins.ensure_stack(home, info, project_folder(), stack, select=False)
+        plugins.ensure_stack(home, info, _bare_project(home), stack, select=False)
     except (ToolFailed, plugins.PluginError) as error:
         raise Failure(str(error)) from None
     environment = {
@@ -58,6 +71,38 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
     }
     environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
     return environment
+
+
+def _bare_project(home: LocalHome) -> Path:
+    """The project without its stack files: one with secrets has a salt, which a stack of another passphrase cannot be made with."""
+    folder = home.root / "project"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_whole(folder / "Pulumi.yaml", (project_folder() / "Pulumi.yaml").read_text())
+    return folder
+
+
+def _readable_copy(home: LocalHome, stack: str, console: Console) -> Path:
+    """A copy of the stack's file for whoever has not its passphrase: without its salt, a placeholder in place of each secret."""
+    file = project_folder() / f"Pulumi.{stack}.yaml"
+    config = yaml.safe_load(file.read_text()).get("config") or {}
+    hidden: list[str] = []
+    copy = home.root / file.name
+    write_whole(copy, yaml.safe_dump({"config": {key: _hidden(value, key, hidden) for key, value in config.items()}}))
+    if hidden:
+        console.print(f"not decrypted, a placeholder in each place: {', '.join(hidden)}", markup=False, soft_wrap=True)
+    return copy
+
+
+def _hidden(value: Any, path: str, hidden: list[str]) -> Any:
+    """The value without what Pulumi has encrypted in it, at any depth; the paths of that are added to `hidden`."""
+    if isinstance(value, dict):
+        if set(value) == {"secure"}:
+            hidden.append(path)
+            return PLACEHOLDER
+        return {key: _hidden(item, f"{path}.{key}", hidden) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hidden(item, f"{path}[{index}]", hidden) for index, item in enumerate(value)]
+    return value
 
 
 def run_preview(stack: str, environment: Mapping[str, str], arguments: list[str]) -> int:

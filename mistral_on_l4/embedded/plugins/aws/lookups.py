@@ -23,7 +23,7 @@ def caller_identity(account: Account, args: Mapping[str, Any]) -> Answer:  # noq
 def availability_zones(account: Account, args: Mapping[str, Any]) -> Answer:
     """Zones of the region; the ids are this account's, as every account has its own."""
     excluded = set(args.get("excludeZoneIds") or [])
-    names = sorted({location for _, location in _offerings(account.region)})
+    names = sorted({location for _, location in offerings(account.region)})
     with_ids = [(name, f"{_short(account.region)}-az{index}") for index, name in enumerate(names, 1)]
     found = [(name, zone) for name, zone in with_ids if zone not in excluded]
     return {"names": [name for name, _ in found], "zoneIds": [zone for _, zone in found], "groupNames": [], "id": account.region}
@@ -31,7 +31,7 @@ def availability_zones(account: Account, args: Mapping[str, Any]) -> Answer:
 
 def instance_type_offerings(account: Account, args: Mapping[str, Any]) -> Answer:
     wanted = {value for found in args.get("filters") or [] if found["name"] == "instance-type" for value in found["values"]}
-    found = [(name, zone) for name, zone in _offerings(account.region) if name in wanted]
+    found = [(name, zone) for name, zone in offerings(account.region) if name in wanted]
     return {"instanceTypes": [name for name, _ in found], "locations": [zone for _, zone in found], "id": account.region}
 
 
@@ -83,7 +83,7 @@ LOOKUPS: dict[str, Callable[[Account, Mapping[str, Any]], Answer]] = {
 }
 
 
-def _offerings(region: str) -> list[tuple[str, str]]:
+def offerings(region: str) -> list[tuple[str, str]]:
     """(instance type, zone) pairs of a region. Raises AwsError where the region is none, or moto is not installed."""
     package = importlib.util.find_spec("moto")
     if package is None or not package.submodule_search_locations:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mistral_on_l4.embedded.plugins.kubernetes.differences import Mutability
 from mistral_on_l4.embedded.plugins.kubernetes.objects import Unsupported
+from mistral_on_l4.embedded.plugins.marks import ASSUMED_SERVER
 from mistral_on_l4.embedded.plugins.values import UNKNOWN, has_unknown, reveal
 from mistral_on_l4.kube import KubeClient
 
@@ -49,8 +50,10 @@ def read(values: Mapping[str, Any]) -> Configuration:
     if plain.get("cluster"):
         raise Unsupported("provider option cluster")
     kubeconfig = plain.get("kubeconfig")
+    # A cluster that is only assumed to exist is no more known than one that is not made yet.
+    unknown = has_unknown(kubeconfig) or has_unknown(plain.get("context")) or ASSUMED_SERVER in str(kubeconfig)
     return Configuration(
-        UNKNOWN if has_unknown(kubeconfig) or has_unknown(plain.get("context")) else kubeconfig,
+        UNKNOWN if unknown else kubeconfig,
         plain.get("context") or None,
         plain.get("namespace") or None,
         plain.get("clusterIdentifier") or None,
