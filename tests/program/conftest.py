@@ -62,7 +62,7 @@ def local_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace_owners
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
     home = LocalHome.default()
     pretend_started(home, f"http://127.0.0.1:{server.server_port}")
