@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 PROJECT = "mistral-on-l4"
@@ -331,6 +331,14 @@ class ProxySettings(_Section):
     http: str | None = None
     https: str | None = None
     no_proxy: tuple[str, ...] = ()
+
+    @field_validator("http", "https")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url is not None and "@" in url:
+            # It would stand in clear in the Jobs' manifests and in the stack's state.
+            raise ValueError("a proxy's address must hold no user and password: let the proxy admit the cluster by its address")
+        return url
 
 
 class TagSettings(_Section):

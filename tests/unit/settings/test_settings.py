@@ -191,6 +191,13 @@ def test_a_hub_needs_a_scheme_and_a_cluster_a_version() -> None:
     assert "cluster.version" in problems(cluster={"version": "latest"})
 
 
+def test_a_proxys_password_is_refused_and_not_repeated() -> None:
+    said = problems(proxy={"https": "http://me:hunter2@proxy.example.com:3128"})
+    assert "proxy.https: a proxy's address must hold no user and password" in said
+    assert "hunter2" not in said
+    assert settings_from({"platform": "eks", "proxy": {"https": "http://proxy.example.com:3128"}}, "x").proxy.https
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
