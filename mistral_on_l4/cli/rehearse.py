@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, ask_all
+from mistral_on_l4.cli.local_pulumi import alone
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.embedded import cluster, kserve, plugins
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
@@ -58,6 +59,30 @@ def rehearse(
         )
     home = LocalHome(LocalHome.default().root / FOLDER)
     console = terminal.console()
+    _clear_away(home, console)
+    with alone(home, console):
+        theatre = _play(home, stack, settings, seed, calm, keep, console)
+    problems = theatre.problems()
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False)
+    print(theatre.summary())
+    if problems:
+        raise Failure(f"the rehearsal of stack {stack} found {len(problems)} problems")
+
+
+def _clear_away(home: LocalHome, console: Console) -> None:
+    """Ends what a killed rehearsal, or one with --keep, has left: its state knows of an account that is not there any more."""
+    try:
+        with alone(home, console):
+            if home.cluster_file.exists():
+                console.print("an earlier rehearsal was not taken down: taking it down first")
+                cluster.stop(home, purge=True)
+    except cluster.ClusterError as error:
+        raise Failure(str(error)) from None
+
+
+def _play(home: LocalHome, stack: str, settings: Settings, seed: int, calm: bool, keep: bool, console: Console) -> Theatre:
+    """All rounds; what they showed. Raises Failure."""
     try:
         with console_report(console) as report:
             info = cluster.start(home, report)
@@ -70,18 +95,13 @@ def rehearse(
             theatre.calm_round()
             if not calm:
                 theatre.stormy_rounds(seed)
+        return theatre
     except (cluster.ClusterError, plugins.PluginError, ApiError) as error:
         raise Failure(str(error)) from None
     finally:
         if not keep:
             with suppress(cluster.ClusterError):
                 cluster.stop(home, purge=True)
-    problems = theatre.problems()
-    for problem in problems:
-        console.print(problem, markup=False, highlight=False)
-    print(theatre.summary())
-    if problems:
-        raise Failure(f"the rehearsal of stack {stack} found {len(problems)} problems")
 
 
 @dataclass

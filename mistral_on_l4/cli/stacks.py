@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.kube import ApiError
+from mistral_on_l4.kube import ApiError, Unreachable
 from mistral_on_l4.reach import NoWay, Way, open_way
-from mistral_on_l4.settings import Settings, SettingsError, load_stack_file
+from mistral_on_l4.settings import PlatformName, Settings, SettingsError, load_stack_file
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
 
@@ -40,5 +40,8 @@ def way_into(settings: Settings) -> Iterator[Way]:
     try:
         with open_way(settings) as way:
             yield way
+    except Unreachable as error:
+        local = settings.platform is PlatformName.LOCAL
+        raise Failure(f"{error}{': `make up` starts it again' if local else ''}") from None
     except (NoWay, ApiError) as error:
         raise Failure(str(error)) from None

@@ -127,5 +127,25 @@ def test_the_processes_of_a_killed_rehearsal_end_with_the_stack(
     assert bare.root.exists() is not bool(options)
 
 
+def test_a_rehearsal_takes_down_what_a_killed_one_has_left_and_keeps_another_from_running_beside_it(
+    bare: LocalHome, rehearsal: processes.Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = LocalHome(bare.root / rehearse.FOLDER)
+    inner.cluster_file.write_text("{}")
+    seen: list[bool] = []
+
+    def start(home: LocalHome, _: object) -> None:
+        seen.append(rehearsal.alive or home.cluster_file.exists())
+        with pytest.raises(LockBusy), held(home.command_lock, lambda _: None, 0.0):
+            pass
+        raise cluster.ClusterError("far enough")
+
+    monkeypatch.setattr(cluster, "start", start)
+    ended = CliRunner().invoke(rehearse.app, ["-s", "dev"])
+    assert str(ended.exception) == "far enough"
+    assert "taking it down first" in ended.output
+    assert seen == [False]
+
+
 def test_homes_inside_a_home_are_known() -> None:
     assert set(INNER) == {rehearse.FOLDER, preview.FOLDER}

@@ -11,8 +11,9 @@ import requests
 from typer.testing import CliRunner
 
 from mistral_on_l4.chat import Answer, ChatError
-from mistral_on_l4.cli import Failure, chat, status
+from mistral_on_l4.cli import Failure, chat, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
+from mistral_on_l4.kube import Unreachable
 from mistral_on_l4.live import ServiceState
 
 
@@ -74,3 +75,15 @@ def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch
     with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
         chat.ask_all(Way(()), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))  # type: ignore[arg-type]
     assert heard == ["first well", "last well"]
+
+
+def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def open_way(_: Any) -> Iterator[Way]:
+        raise Unreachable("https://127.0.0.1:6443", "connection refused")
+        yield
+
+    monkeypatch.setattr(stacks, "open_way", open_way)
+    ended = CliRunner().invoke(status.app, [])
+    assert isinstance(ended.exception, Failure)
+    assert str(ended.exception).endswith("does not answer: connection refused: `make up` starts it again")
