@@ -10,7 +10,6 @@ from typing import Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from mistral_on_l4.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
@@ -47,8 +46,9 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
         environment = detached_environment(home, stack, console)
         ledger = Ledger(Path(environment[LEDGER_VARIABLE]), settings.region)
         if assumed := assume(ledger, cluster_name(settings, stack), settings):
-            console.print(f"assumed to exist: {'; '.join(assumed)}", markup=False, highlight=False, soft_wrap=True)
-        code = run_preview(stack, environment, ["--config-file", str(_readable_copy(home, stack, console)), *context.args])
+            # Standard output is pulumi's: with --json it is a document.
+            typer.echo(f"assumed to exist: {'; '.join(assumed)}", err=True)
+        code = run_preview(stack, environment, ["--config-file", str(_readable_copy(home, stack)), *context.args])
     if code:
         raise Failure("`pulumi preview` did not finish, see above", code)
 
@@ -81,7 +81,7 @@ def _bare_project(home: LocalHome) -> Path:
     return folder
 
 
-def _readable_copy(home: LocalHome, stack: str, console: Console) -> Path:
+def _readable_copy(home: LocalHome, stack: str) -> Path:
     """A copy of the stack's file for whoever has not its passphrase: without its salt, a placeholder in place of each secret."""
     file = project_folder() / f"Pulumi.{stack}.yaml"
     config = yaml.safe_load(file.read_text()).get("config") or {}
@@ -89,7 +89,7 @@ def _readable_copy(home: LocalHome, stack: str, console: Console) -> Path:
     copy = home.root / file.name
     write_whole(copy, yaml.safe_dump({"config": {key: _hidden(value, key, hidden) for key, value in config.items()}}))
     if hidden:
-        console.print(f"not decrypted, a placeholder in each place: {', '.join(hidden)}", markup=False, soft_wrap=True)
+        typer.echo(f"not decrypted, a placeholder in each place: {', '.join(hidden)}", err=True)
     return copy
 
 
