@@ -44,7 +44,7 @@ test: $(STAMP) lint test-fast ## everything that can be tested here, with a real
 	@$(BIN)/python -m pytest tests -m embedded
 
 test-fast: $(STAMP) ## the tests without servers, under a minute
-	@$(BIN)/python -m pytest tests -m "not embedded" -q
+	@$(BIN)/python -m pytest tests -m "not embedded" -q -n auto --dist worksteal
 
 lint: $(STAMP) ## format, style and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

@@ -38,7 +38,11 @@ def run() -> Iterator[Run]:
         with (output or Path(os.devnull)).open("ab") as out:
             command = [sys.executable, "-c", code, *arguments]
             started.append(subprocess.Popen(command, stdout=out, start_new_session=True, env={**os.environ, **(env or {})}))
-        return started[-1].pid
+        pid = started[-1].pid
+        # Popen returns a moment before the kernel has laid out what /proc shows of the new program.
+        while not (Path(f"/proc/{pid}/cmdline").read_bytes() and Path(f"/proc/{pid}/environ").read_bytes()):
+            assert started[-1].poll() is None
+        return pid
 
     yield start
     for process in started:
