@@ -7,13 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from rich.console import Console
 
 from mistral_on_l4.embedded import cluster as embedded
 from mistral_on_l4.embedded import preflight
 from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
 from mistral_on_l4.embedded.leftovers import leftovers
-from mistral_on_l4.embedded.progress import PlainReport
+from mistral_on_l4.embedded.progress import PlainReport, console_report
+from mistral_on_l4.embedded.toolchain import NAMES, ToolFailed, ensure_tools
 from mistral_on_l4.kube import KubeClient
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds the tools before the first test: a quarter of an hour on a fresh machine, more than a test may take."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("embedded") for item in session.items):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled(), console_report(Console()) as report:
+        try:
+            ensure_tools(NAMES, report)
+        except ToolFailed as error:
+            pytest.exit(str(error), returncode=2)
 
 
 @dataclass(frozen=True)
