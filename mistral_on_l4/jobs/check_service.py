@@ -9,20 +9,18 @@ Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
 
 from mistral_on_l4.jobs.cluster_api import Call, in_cluster
+from mistral_on_l4.jobs.last_words import say_why
 
-TERMINATION_LOG = Path("/dev/termination-log")
 REVISION_ANNOTATION = "mistral-on-l4/revision"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 
@@ -199,10 +197,7 @@ def main() -> int:
         sentence = str(error)
     except Exception as error:  # the last line must name the reason, whatever it is
         sentence = f"the check failed: {type(error).__name__}: {error}"
-    sentence = " ".join(sentence.split())
-    print(sentence, file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # outside a pod there is none; the log has it
-        TERMINATION_LOG.write_text(sentence)
+    say_why(sentence)
     return 1
 
 

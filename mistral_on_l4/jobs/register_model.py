@@ -13,7 +13,6 @@ manifest); DEADLINE_SECONDS (optional, 300).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -27,11 +26,11 @@ from urllib.parse import urlsplit
 import requests
 
 from mistral_on_l4.jobs.cluster_api import SERVICE_ACCOUNT, Call, Json, in_cluster
+from mistral_on_l4.jobs.last_words import say_why
 from mistral_on_l4.jobs.trust import trust_extra_authority
 
 API = "/api/model_registry/v1alpha3"
 MANAGED_BY = "mistral-on-l4-registration"
-TERMINATION_LOG = Path("/dev/termination-log")
 
 _REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, to answer
 _PAUSE_SECONDS = 1.0
@@ -422,10 +421,7 @@ def main() -> int:
         sentence = f"registration failed: {failure}"
     except Exception as error:  # the last line must name the reason, whatever it is
         sentence = f"registration failed: {type(error).__name__}: {error}"
-    sentence = " ".join(sentence.split())
-    print(sentence, file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # outside a pod there is none; the log has it
-        TERMINATION_LOG.write_text(sentence)
+    say_why(sentence)
     return 1
 
 

@@ -15,7 +15,6 @@ it believes it (cost: those files, once, at the store's speed). Files that were 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -25,8 +24,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
+from mistral_on_l4.jobs.last_words import say_why
 from mistral_on_l4.jobs.trust import trust_extra_authority
 from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
 from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
@@ -38,7 +37,6 @@ from mistral_on_l4.jobs.weights_store import Store, StoredObject
 from mistral_on_l4.jobs.weights_transfer import Task, Transfer, begin, read_back
 from mistral_on_l4.jobs.weights_verify import verify
 
-TERMINATION_LOG = Path("/dev/termination-log")
 # As long as the Job itself may last: another writer may need all of it.
 _LEASE_SECONDS = 4 * 3600.0
 _LOOKERS = 8
@@ -298,10 +296,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
             code = 128 + signal.SIGTERM
     except Exception as error:  # the last line must name the reason, whatever it is
         sentence = f"seeding failed: {type(error).__name__}: {error}"
-    sentence = " ".join(sentence.split())
-    print(sentence, file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # outside a pod there is none; the log has it
-        TERMINATION_LOG.write_text(sentence)
+    say_why(sentence)
     return code
 
 

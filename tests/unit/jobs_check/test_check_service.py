@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from mistral_on_l4.jobs import check_service
+from mistral_on_l4.jobs import check_service, last_words
 from mistral_on_l4.jobs.check_service import Check, NotServing, pod_problem, rollout_problem, run
 
 CHECK = Check("fp8", "private-ai", "new", "http://127.0.0.1:9", None, 0.3)
@@ -78,7 +78,7 @@ def test_what_the_api_server_does_not_have_is_none_and_what_it_refuses_is_said()
 
 def test_outside_a_pod_it_says_where_it_belongs(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(check_service, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.setattr(last_words, "TERMINATION_LOG", tmp_path / "termination-log")
     monkeypatch.setattr(check_service.Check, "from_environment", lambda _: CHECK)
     assert check_service.main() == 1
     assert "runs in a pod" in capsys.readouterr().err
@@ -152,7 +152,7 @@ def test_no_question_outlasts_the_deadline(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_bug_still_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(check_service, "TERMINATION_LOG", tmp_path / "none" / "termination-log")
+    monkeypatch.setattr(last_words, "TERMINATION_LOG", tmp_path / "none" / "termination-log")
     monkeypatch.setattr(check_service, "in_cluster", lambda _: lambda *_: (200, {}))
     for name in ("SERVICE_NAME", "SERVICE_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)

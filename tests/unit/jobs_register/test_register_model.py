@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 
 from mistral_on_l4.embedded.images.model_registry.registry import Registry
 from mistral_on_l4.embedded.images.model_registry.store import Store
+from mistral_on_l4.jobs import last_words
 from mistral_on_l4.jobs import register_model as job
 
 REGISTRATION = {
@@ -418,7 +419,7 @@ def test_a_setting_that_cannot_work_is_one_clear_line_in_log_and_termination_log
         monkeypatch.setenv(name, value)
     if "WEIGHTS_BUCKET" in change:
         monkeypatch.setattr(job.Cluster, "of", lambda _: None)
-    monkeypatch.setattr(job, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.setattr(last_words, "TERMINATION_LOG", tmp_path / "termination-log")
     assert job.main() == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("registration failed: ")
@@ -430,7 +431,7 @@ def test_a_bug_still_ends_in_one_line(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(job, "run", lambda _: 1 / 0)
-    monkeypatch.setattr(job, "TERMINATION_LOG", tmp_path / "absent" / "termination-log")
+    monkeypatch.setattr(last_words, "TERMINATION_LOG", tmp_path / "absent" / "termination-log")
     assert job.main() == 1
     assert capsys.readouterr().err.splitlines()[-1] == "registration failed: ZeroDivisionError: division by zero"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.jobs import seed_weights
+from mistral_on_l4.jobs import last_words, seed_weights
 from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Stop, Stopped
 from mistral_on_l4.manifests.jobs import PythonJob, python_job
 
@@ -24,7 +24,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def _unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setattr(seed_weights, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.setattr(last_words, "TERMINATION_LOG", tmp_path / "termination-log")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     before = signal.getsignal(signal.SIGTERM)
     yield
