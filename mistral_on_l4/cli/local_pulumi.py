@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -68,10 +67,7 @@ def pulumi_of(home: LocalHome, console: Console) -> Iterator[Mapping[str, str]]:
         # Somebody's own pulumi at work is none of our business: ours will say that the stack is locked.
         if forget_locks_of_the_dead(home):
             remove_half_made(home, KubeClient.from_kubeconfig(home.kubeconfig))
-        environment = {**os.environ, **plugins.pulumi_environment(home, started)}
-        # An exported passphrase would win over the home's own.
-        environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
-        yield environment
+        yield plugins.command_environment(home, started)
     except (cluster.ClusterError, plugins.PluginError, ApiError) as error:
         raise Failure(str(error)) from None
 

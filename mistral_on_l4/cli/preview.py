@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.embedded import plugins
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+from mistral_on_l4.embedded.home import PREVIEW, ClusterInfo, LocalHome
 from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.embedded.plugins.aws.assumed import assume
 from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
@@ -29,7 +28,7 @@ from mistral_on_l4.settings import PlatformName
 app = typer.Typer()
 
 # A folder of its own: a rehearsal's or a local stack's state is no "before" of an AWS stack.
-FOLDER = "preview"
+FOLDER = PREVIEW
 PLACEHOLDER = "not-decrypted-in-this-preview"
 
 
@@ -64,13 +63,7 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
         plugins.ensure_stack(home, info, _bare_project(home), stack, select=False)
     except (ToolFailed, plugins.PluginError) as error:
         raise Failure(str(error)) from None
-    environment = {
-        **os.environ,
-        **plugins.pulumi_environment(home, info),
-        LEDGER_VARIABLE: str(home.root / "aws-account.json"),
-    }
-    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
-    return environment
+    return {**plugins.command_environment(home, info), LEDGER_VARIABLE: str(home.root / "aws-account.json")}
 
 
 def _bare_project(home: LocalHome) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from mistral_on_l4.cli.chat import QUESTION, ask_all
 from mistral_on_l4.cli.local_pulumi import alone
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.embedded import cluster, kserve, plugins
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
+from mistral_on_l4.embedded.home import REHEARSAL, ClusterInfo, LocalHome
 from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.embedded.plugins.aws.controllers import Controllers
 from mistral_on_l4.embedded.plugins.aws.faults import VARIABLE as FAULTS_VARIABLE
@@ -36,7 +35,7 @@ from mistral_on_l4.settings import PROJECT, PlatformName, Settings
 
 app = typer.Typer()
 
-FOLDER = "rehearsal"
+FOLDER = REHEARSAL
 # One operation of Pulumi; an `up` with seeding takes a minute or two here.
 _PULUMI_SECONDS = 1200.0
 # Delays of each create and delete, in seconds: AWS's minutes, in small.
@@ -241,13 +240,11 @@ class Theatre:
 
     def _environment(self, faults: Path | None) -> dict[str, str]:
         environment = {
-            **os.environ,
-            **plugins.pulumi_environment(self.home, self.info),
+            **plugins.command_environment(self.home, self.info),
             LEDGER_VARIABLE: str(self.ledger),
             # Without it the CLI knows no --event-log.
             "PULUMI_DEBUG_COMMANDS": "true",
         }
-        environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
         environment.pop(FAULTS_VARIABLE, None)
         return environment | ({FAULTS_VARIABLE: str(faults)} if faults else {})
 

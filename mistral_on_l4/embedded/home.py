@@ -21,7 +21,7 @@ CAPACITY_ANNOTATION = "mistral-on-l4/capacity"
 STORAGE_CLASS = "local-path"
 STORAGE_PROVISIONER = "mistral-on-l4/local-path"
 # Homes of `demo rehearse` and `demo preview`, inside the one they belong to.
-INNER = ("rehearsal", "preview")
+INNER = REHEARSAL, PREVIEW = "rehearsal", "preview"
 
 
 class NoCluster(Exception):

@@ -8,9 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mistral_on_l4.embedded.plugins.installation import PluginError, ensure_stack, install, pulumi_environment
+    from mistral_on_l4.embedded.plugins.installation import (
+        PluginError,
+        command_environment,
+        ensure_stack,
+        install,
+        pulumi_environment,
+    )
 
-__all__ = ["PluginError", "ensure_stack", "install", "pulumi_environment"]
+__all__ = ["PluginError", "command_environment", "ensure_stack", "install", "pulumi_environment"]
 
 
 def __getattr__(name: str) -> Any:

@@ -86,6 +86,14 @@ def pulumi_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
     }
 
 
+def command_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
+    """The whole environment of a pulumi command that we start: this process's, with those variables."""
+    environment = {**os.environ, **pulumi_environment(home, cluster)}
+    # An exported passphrase would win over the home's own, and lock everybody else out of the stack.
+    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+    return environment
+
+
 def passphrase_file(home: LocalHome) -> Path:
     """The file with the random passphrase that encrypts secrets in this home's state; made at the first call."""
     file = home.root / "passphrase"
@@ -108,9 +116,7 @@ def ensure_stack(home: LocalHome, cluster: ClusterInfo, project: Path, stack: st
 
     select: False where every command names its stack, so that one which is there need not be asked for.
     """
-    environment = {**os.environ, **pulumi_environment(home, cluster)}
-    # An exported passphrase would win over the file, and lock everybody else out of the stack.
-    environment.pop("PULUMI_CONFIG_PASSPHRASE", None)
+    environment = command_environment(home, cluster)
     url = environment["PULUMI_BACKEND_URL"]
     file = state_file(project, stack, url)
     there = file is not None and file.exists()
