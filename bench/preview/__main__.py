@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.machine import machine
 from mistral_on_l4.cli.preview import FOLDER, detached_environment
 from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 
@@ -63,9 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.preview")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each command; the median counts (default 7)")
     repeats = parser.parse_args().repeats
-    print(
-        f"machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}", flush=True
-    )
+    print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-preview-") as folder:
         medians = measure(commands(Path(folder)), repeats)
     empty, whole, plain, checked = medians

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.machine import machine
 from bench.stack.by_hand import ByHand
 from bench.stack.measured import MeasuredStack, resident_mib
 from mistral_on_l4.embedded.home import LocalHome
@@ -37,9 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.stack")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each timed thing; the median counts (default 3)")
     repeats = parser.parse_args().repeats
-    print(
-        f"machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}", flush=True
-    )
+    print(machine(), flush=True)
     with terminated_like_interrupted(), tempfile.TemporaryDirectory(prefix="bench-stack-") as folder:
         home = LocalHome(Path(folder) / "home")
         stack = MeasuredStack(home, Path(folder))

@@ -216,14 +216,19 @@ def test_a_stopped_pod_does_not_wait_for_one_stalled_connection_after_another(se
     assert process.wait(timeout=18) == 143
 
 
-def test_an_upload_is_not_left_behind_by_a_run_that_needs_none(
-    seeder: Any, s3: Any, hub: TroubledHub, assert_seeded: Callable[..., None]
-) -> None:
-    hub.bytes_per_second = 2e6
-    seeder.start(WEIGHTS_CONNECTIONS="4")
+def killed_with_three_uploads_open(seeder: Any, s3: Any, hub: TroubledHub, speed: float = 2e6, **changes: str) -> None:
+    """A run that was ended midway; the notes name all uploads before the first part is asked for."""
+    hub.bytes_per_second = speed
+    seeder.start(WEIGHTS_CONNECTIONS="4", **changes)
     wait_for("uploads", lambda: len(s3.uploads()) == 3 and hub.sent_bytes > 6 * MIB)
     seeder.kill()
     hub.bytes_per_second = None
+
+
+def test_an_upload_is_not_left_behind_by_a_run_that_needs_none(
+    seeder: Any, s3: Any, hub: TroubledHub, assert_seeded: Callable[..., None]
+) -> None:
+    killed_with_three_uploads_open(seeder, s3, hub)
     run = seeder.run(WEIGHTS_PART_MIB="64")
     assert run.code == 0, run.output
     assert_seeded()
@@ -232,14 +237,9 @@ def test_an_upload_is_not_left_behind_by_a_run_that_needs_none(
 def test_a_file_that_was_copied_here_meanwhile_ends_its_upload(
     seeder: Any, s3: Any, hub: TroubledHub, repository: Repository, assert_seeded: Callable[..., None]
 ) -> None:
-    hub.bytes_per_second = 2e6
-    seeder.start(WEIGHTS_CONNECTIONS="4")
-    # The notes name all uploads before the first part is asked for.
-    wait_for("parts", lambda: len(s3.uploads()) == 3 and hub.sent_bytes > 6 * MIB)
-    seeder.kill()
+    killed_with_three_uploads_open(seeder, s3, hub)
     name = "model-00001-of-00003.safetensors"
     s3.client.put_object(Bucket="rhoai-artifacts", Key=PREFIX + name, Body=(repository.folder / name).read_bytes())
-    hub.bytes_per_second = None
     run = seeder.run()
     assert run.code == 0, run.output
     assert_seeded()
@@ -248,11 +248,7 @@ def test_a_file_that_was_copied_here_meanwhile_ends_its_upload(
 def test_an_upload_in_larger_parts_than_may_be_held_now_begins_anew(
     seeder: Any, s3: Any, hub: TroubledHub, assert_seeded: Callable[..., None]
 ) -> None:
-    hub.bytes_per_second = 4e6
-    seeder.start(WEIGHTS_PART_MIB="16", WEIGHTS_CONNECTIONS="4")
-    wait_for("uploads", lambda: len(s3.uploads()) == 3 and hub.sent_bytes > 6 * MIB)
-    seeder.kill()
-    hub.bytes_per_second = None
+    killed_with_three_uploads_open(seeder, s3, hub, 4e6, WEIGHTS_PART_MIB="16")
     run = seeder.run(WEIGHTS_PART_MIB="5")
     assert run.code == 0, run.output
     assert_seeded()

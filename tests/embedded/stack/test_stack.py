@@ -277,14 +277,7 @@ def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_ru
         {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
     ]
     configure(changed, services=[*services_with(), second], pools={"groups": pools})
-    process = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
-        cwd=changed.folder,
-        env=dict(changed.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = _started_up(changed)
     try:
         said = _read_until(process, "Insufficient nvidia.com/gpu", seconds=300)
     finally:
@@ -355,14 +348,7 @@ def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: 
     configure(changed, services=services_with(maxModelLen=4096))
     changed.pulumi("up", "--yes", "--skip-preview")
     # Back to the shipped configuration, killed on the way.
-    process = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
-        cwd=stack.folder,
-        env=dict(stack.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = _started_up(stack)
     try:
         _read_until(process, "Waiting for Job private-ai/check-mistral-24b-fp8", seconds=300)
     finally:
@@ -396,6 +382,18 @@ def _decoded(text: str) -> str:
     import base64
 
     return base64.b64decode(text).decode()
+
+
+def _started_up(stack: Any) -> subprocess.Popen[str]:
+    """A `pulumi up` whose output can be read while it runs."""
+    return subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--stack", "local", "--non-interactive", "--color", "never"],
+        cwd=stack.folder,
+        env=dict(stack.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> str:
