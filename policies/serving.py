@@ -10,7 +10,7 @@ from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.hosting import room_of
 from mistral_on_l4.planner.stack import reserved_on
 from mistral_on_l4.settings import BudgetSettings, SettingsError
-from policies.pods import pod_of
+from policies.pods import environment_of
 from policies.pools import NodePool, pool_of
 from policies.reading import at, items
 from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
@@ -29,9 +29,7 @@ def s3_prefixes_end_with_slash(resource: Resource) -> Iterator[str]:
         predictor = at(resource.props, "spec", "predictor")
         for model in (at(predictor, "model"), predictor):
             found += [at(model, "storage", "path"), _path_of(at(model, "storageUri"))]
-    pod = pod_of(resource)
-    for container in pod.containers if pod else ():
-        found += [at(entry, "value") for entry in items(container.spec, "env") if at(entry, "name") == "WEIGHTS_PREFIX"]
+    found += [value for name, value in environment_of(resource) if name == "WEIGHTS_PREFIX"]
     for prefix in found:
         if isinstance(prefix, str) and not prefix.endswith("/"):
             yield f"{resource.label}: prefix {prefix!r} also matches '{prefix}-fp8/'"
@@ -219,14 +217,8 @@ def kept_data_stays(stack: Stack) -> Iterator[StackFinding]:
 
 def _external_store(stack: Stack) -> bool:
     """Whether the weights' jobs write to a store outside the cluster."""
-    for job in stack.of("Job"):
-        pod = pod_of(job)
-        for container in pod.containers if pod else ():
-            for entry in items(container.spec, "env"):
-                endpoint = at(entry, "value")
-                if at(entry, "name") == "AWS_ENDPOINT_URL" and isinstance(endpoint, str) and ".svc" not in endpoint:
-                    return True
-    return False
+    told = (entry for job in stack.of("Job") for entry in environment_of(job))
+    return any(name == "AWS_ENDPOINT_URL" and isinstance(value, str) and ".svc" not in value for name, value in told)
 
 
 def _has_store(stack: Stack) -> bool:
