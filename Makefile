@@ -32,7 +32,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 venv: $(STAMP) ## the Python environment in .venv
 
 env: $(STAMP) ## exports for the local stack: eval "$(make -s env)"
-	@$(BIN)/python -m mistral_on_l4.embedded env
+	@$(BIN)/python -m embedded env
 
 up: $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
 	@$(BIN)/demo up
@@ -80,7 +80,7 @@ lock: $(STAMP) ## resolve pyproject.toml again into the hashed locks
 	    --no-emit-index-url --no-header --quiet -o requirements$${extra:+-$$extra}.txt; done
 
 schema: $(STAMP) ## write docs/stack.schema.json again, after a change of the settings
-	@$(BIN)/python -m mistral_on_l4.schema
+	@$(BIN)/python -m mistral_on_l4.config.schema
 
 clean: ## stop the stack; remove .venv, .local and the built tools (not Go's own caches, which other projects share)
 	@[ ! -x $(BIN)/demo ] || $(BIN)/demo down --purge

@@ -9,10 +9,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import Deployment, NetworkPolicy, PersistentVolumeClaim, Secret, Service, StatefulSet
+from mistral_on_l4.config.settings import RegistrySettings
 from mistral_on_l4.manifests import postgres, registry
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import metadata
-from mistral_on_l4.settings import RegistrySettings
 
 DATABASE_SECRET = "model-registry-db"
 

@@ -6,9 +6,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import Namespace
-from mistral_on_l4.kube import ApiError, KubeClient
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.settings import NamespaceSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
-from mistral_on_l4.settings import NamespaceSettings
 
 # Names the stack that made a namespace, so that a second one in the same cluster is refused before anything is created.
 STACK_LABEL = "mistral-on-l4/stack"

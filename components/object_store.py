@@ -8,10 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, NetworkPolicy, Secret, Service, StatefulSet
+from mistral_on_l4.config.settings import ObjectStoreSettings
 from mistral_on_l4.manifests import object_store as manifests
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 from mistral_on_l4.manifests.serving import Placement
-from mistral_on_l4.settings import ObjectStoreSettings
 
 WRITER_SECRET = "weights-writer"
 READER_SECRET = "weights-reader"

@@ -19,12 +19,12 @@ from components.registration import RegistrarArgs
 from components.secrets import StackSecrets
 from components.weights import SeederArgs
 from mistral_on_l4 import jobs
-from mistral_on_l4.images import image
+from mistral_on_l4.config.images import image
+from mistral_on_l4.config.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
+from mistral_on_l4.manifests.registry_entry import registry_entry
 from mistral_on_l4.manifests.serving import ServiceSpec
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
-from mistral_on_l4.registry_entry import registry_entry
-from mistral_on_l4.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
 
 # Never given by people, and read by nobody but the registry's server.
 _MARK_KEY = "database-password"

@@ -39,7 +39,7 @@ _VLLM = _Server("vLLM", ("/health", "/ping"))
 # By the end of the image's name, which a mirror keeps.
 _KNOWN = {
     "vllm/vllm-openai": _VLLM,
-    # cmd/healthcheck-router.go of the release in mistral_on_l4/images.py.
+    # cmd/healthcheck-router.go of the release in mistral_on_l4/config/images.py.
     "minio/minio": _Server("MinIO", tuple(f"/minio/health/{what}" for what in ("live", "ready", "cluster", "cluster/read"))),
     # cmd/proxy.go of kubeflow/model-registry 0.3.
     "model-registry/server": _Server("the model registry", ("/readyz/isDirty", "/readyz/health")),

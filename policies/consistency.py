@@ -8,8 +8,8 @@ from typing import Any
 
 from pulumi_policy import Severity
 
+from mistral_on_l4.config.settings import SettingsError
 from mistral_on_l4.planner import PlanError
-from mistral_on_l4.settings import SettingsError
 from policies.pods import Pod, environment_of, pod_of
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, Stack, StackFinding, stack_rule

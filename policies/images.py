@@ -34,7 +34,7 @@ def images_of(resource: Resource) -> Iterator[tuple[str, str]]:
 @resource_rule(
     "images-are-pinned",
     why="A moving tag makes two updates of the same commit run different programs, and nobody reviews the second one.",
-    fix="name a release tag, better with its digest (mistral_on_l4/images.py), and an exact chart version",
+    fix="name a release tag, better with its digest (mistral_on_l4/config/images.py), and an exact chart version",
     severity=Severity.HIGH,
 )
 def images_are_pinned(resource: Resource) -> Iterator[str]:
@@ -57,7 +57,7 @@ def images_are_pinned(resource: Resource) -> Iterator[str]:
 @stack_rule(
     "images-have-a-digest",
     why="A release tag can still be pushed again; a digest cannot.",
-    fix="add @sha256:... to the reference in mistral_on_l4/images.py or mistral-on-l4:images.overrides",
+    fix="add @sha256:... to the reference in mistral_on_l4/config/images.py or mistral-on-l4:images.overrides",
     severity=Severity.LOW,
     level=ADVISORY,
 )

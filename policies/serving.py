@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from pulumi_policy import Severity
 
+from mistral_on_l4.config.settings import BudgetSettings, SettingsError
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.hosting import room_of
 from mistral_on_l4.planner.stack import reserved_on
-from mistral_on_l4.settings import BudgetSettings, SettingsError
 from policies.pods import environment_of
 from policies.pools import NodePool, pool_of
 from policies.reading import at, items

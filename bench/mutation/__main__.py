@@ -17,8 +17,8 @@ import pulumi
 
 from bench.mutation.mutants import FileMutant, ManifestMutant, file_mutants, manifest_mutants
 from bench.mutation.preview import record, shipped
+from mistral_on_l4.config.settings import SettingsError, settings_from
 from mistral_on_l4.planner import PlanError, plan_stack
-from mistral_on_l4.settings import SettingsError, settings_from
 from policies.offline import Recording, analyze
 
 GATES = ("settings", "planner", "policies")

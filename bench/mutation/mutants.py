@@ -69,7 +69,7 @@ class ManifestMutant:
 
 def _services(config: dict[str, Any]) -> list[dict[str, Any]]:
     """The shipped services as the file would spell them out."""
-    from mistral_on_l4.settings import DEFAULT_SERVICES
+    from mistral_on_l4.config.settings import DEFAULT_SERVICES
 
     if "services" not in config:
         config["services"] = [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_SERVICES]
@@ -78,7 +78,7 @@ def _services(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _pools(config: dict[str, Any]) -> list[dict[str, Any]]:
-    from mistral_on_l4.settings import DEFAULT_POOLS
+    from mistral_on_l4.config.settings import DEFAULT_POOLS
 
     groups = config.setdefault("pools", {}).setdefault(
         "groups", [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_POOLS]

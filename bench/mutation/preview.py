@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.pretended.account import OUTPUTS, account
-from bench.pretended.cluster import pretend_started
-from bench.pretended.engine import Engine, run
-from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
+from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 from policies.offline import Declared, Recording
+from tests.support.account import OUTPUTS, account
+from tests.support.cluster import pretend_started
+from tests.support.engine import Engine, run
 
 # pulumi_policy's own mark of a value that only `up` knows.
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"

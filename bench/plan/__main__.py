@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import plan_stack
-from mistral_on_l4.settings import Settings, settings_from
 
 ROOT = Path(__file__).parents[2]
 RUNS = 15
@@ -28,7 +28,7 @@ IMPORT = CLOCK + (
     "print(json.dumps({'import_pydantic': [b[i] - a[i] for i in (0, 1)], 'with_basemodel': [c[i] - a[i] for i in (0, 1)]}))\n"
 )
 PLAN = CLOCK + (
-    "from mistral_on_l4.settings import load_stack_file\n"
+    "from mistral_on_l4.config.settings import load_stack_file\n"
     "settings = load_stack_file('dev')\n"
     "a = clock()\nfrom mistral_on_l4.planner import plan_stack\nb = clock()\n"
     "plan_stack(settings, stack='dev')\nc = clock()\n"

@@ -25,8 +25,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.machine import machine
+from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 from mistral_on_l4.cli.preview import FOLDER, detached_environment
-from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 
 STACK = "dev"
 COMMAND_SECONDS = 300

@@ -24,9 +24,9 @@ from pathlib import Path
 from bench.machine import machine
 from bench.stack.by_hand import ByHand
 from bench.stack.measured import MeasuredStack, resident_mib
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.embedded.leftovers import leftovers
-from mistral_on_l4.embedded.toolchain.commands import terminated_like_interrupted
+from embedded.home import LocalHome
+from embedded.leftovers import leftovers
+from embedded.toolchain.commands import terminated_like_interrupted
 
 SERVICE_COUNTS = (2, 10, 50)
 GROWTH_REPEATS = 7

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.stack.measured import MeasuredStack
-from mistral_on_l4.chat import ask
-from mistral_on_l4.embedded import cluster
-from mistral_on_l4.embedded.progress import Quiet
-from mistral_on_l4.kube import KubeClient
-from mistral_on_l4.live import api_key, service_address
+from embedded import cluster
+from embedded.progress import Quiet
+from mistral_on_l4.cluster.chat import ask
+from mistral_on_l4.cluster.client import KubeClient
+from mistral_on_l4.cluster.live import api_key, service_address
 
 _WAIT = "--timeout=300s"
 

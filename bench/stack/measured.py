@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from mistral_on_l4.embedded import plugins, processes
-from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
+from embedded import plugins, processes
+from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 
 COMMAND_SECONDS = 1800
 

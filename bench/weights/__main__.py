@@ -42,10 +42,10 @@ from bench.weights.places import (
     roomy_folder,
 )
 from bench.weights.plot import scaling_plot
-from mistral_on_l4.embedded.hub.repository import Repository, add
-from mistral_on_l4.embedded.progress import PlainReport
-from mistral_on_l4.embedded.toolchain import ensure_tools
-from mistral_on_l4.embedded.toolchain.commands import terminated_like_interrupted
+from embedded.hub.repository import Repository, add
+from embedded.progress import PlainReport
+from embedded.toolchain import ensure_tools
+from embedded.toolchain.commands import terminated_like_interrupted
 from mistral_on_l4.jobs.weights_limits import Limits
 
 RATE = 25e6

@@ -12,9 +12,9 @@ import signal
 import threading
 from pathlib import Path
 
-from mistral_on_l4.embedded.hub.repository import open_all
-from mistral_on_l4.embedded.hub.server import HubContent
-from mistral_on_l4.embedded.hub.trouble import TroubledHandler, TroubledHub
+from embedded.hub.repository import open_all
+from embedded.hub.server import HubContent
+from embedded.hub.trouble import TroubledHandler, TroubledHub
 
 
 class _Handler(TroubledHandler):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedded.hub.repository import Repository, add
 from mistral_on_l4 import jobs
-from mistral_on_l4.embedded.hub.repository import Repository, add
 
 HERE = Path(__file__).parent
 BUCKET = "rhoai-artifacts"

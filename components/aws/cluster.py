@@ -11,7 +11,7 @@ import pulumi
 from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, SecurityGroupIngressRule, lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
 from components.aws.tags import STACK_TAG, named
-from mistral_on_l4.settings import ClusterSettings
+from mistral_on_l4.config.settings import ClusterSettings
 
 # Addresses that nobody has on the internet (RFC 1918): whoever comes from them has a way into the network already.
 PRIVATE_RANGES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")

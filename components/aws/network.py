@@ -10,7 +10,7 @@ import pulumi
 
 from components.aws import resources as aws
 from components.aws.tags import named
-from mistral_on_l4.settings import NetworkSettings
+from mistral_on_l4.config.settings import NetworkSettings
 
 # Eight equal blocks of the VPC: one for each zone's private subnet, the last one cut again for the public subnets.
 _BLOCKS = 3

@@ -10,7 +10,7 @@ import pulumi
 
 from components.aws.resources import LaunchTemplate, NodeGroup
 from components.aws.tags import named
-from mistral_on_l4.nodegroup_problems import explain
+from mistral_on_l4.aws.nodegroup_problems import explain
 
 # What EKS and EC2 append to a prefix of ours leaves this much of their 63 characters.
 _LONGEST_PREFIX = 37

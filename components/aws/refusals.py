@@ -13,10 +13,10 @@ from components.aws.cluster import AdoptedCluster
 from components.aws.storage_class import STORAGE_CLASSES
 from components.charts import CHARTS
 from components.namespaces import STACK_LABEL, owned_elsewhere
-from mistral_on_l4.aws_session import AwsTrouble, session
-from mistral_on_l4.eks_access import token_status
-from mistral_on_l4.kube import ApiError, KubeClient
-from mistral_on_l4.settings import PROJECT, Settings
+from mistral_on_l4.aws.session import AwsTrouble, session
+from mistral_on_l4.aws.token import token_status
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.settings import PROJECT, Settings
 
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):(?P<kind>user|role)/(?:[^/]+/)*(?P<name>[^/]+)")
 _CALLER = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|assumed-role)/(?P<path>.+)")

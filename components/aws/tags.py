@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mistral_on_l4.settings import PROJECT, TagSettings
+from mistral_on_l4.config.settings import PROJECT, TagSettings
 
 # `demo sweep` finds leftovers by this key, and a second stack is told from this one by its value.
 STACK_TAG = f"{PROJECT}:stack"

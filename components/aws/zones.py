@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 from components.aws.resources import lookup
-from mistral_on_l4.account import ZONES_WITHOUT_EKS
+from mistral_on_l4.aws.account import ZONES_WITHOUT_EKS
 
 # A control plane needs two; a third gives a pool one more place to find a GPU, and costs nothing by itself.
 MOST = 3

@@ -30,12 +30,12 @@ from components.aws.zones import common_zones, offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
-from mistral_on_l4.account import REHEARSAL_ACCOUNT, cluster_name
-from mistral_on_l4.images import image
+from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
+from mistral_on_l4.config.images import image
+from mistral_on_l4.config.settings import PROJECT, PoolSettings, Settings
 from mistral_on_l4.manifests.metadata import POOL_LABEL
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue
-from mistral_on_l4.settings import PROJECT, PoolSettings, Settings
 
 HUB = "https://huggingface.co"
 SYSTEM_AMI_TYPE = "AL2023_x86_64_STANDARD"

@@ -11,12 +11,12 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
-from mistral_on_l4.embedded.home import LocalHome, NoCluster
-from mistral_on_l4.kube import ApiError, KubeClient
+from embedded.home import LocalHome, NoCluster
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.settings import PoolSettings, Settings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS, POOL_LABEL
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue, Instance
-from mistral_on_l4.settings import PoolSettings, Settings
 
 GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mistral_on_l4.chat import Answer, ChatError, ask
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
-from mistral_on_l4.live import ServiceState, api_key, in_stack_order, services
-from mistral_on_l4.reach import Way
+from mistral_on_l4.cluster.chat import Answer, ChatError, ask
+from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, services
 
 QUESTION = "Explain FP8 quantization in one paragraph."
 

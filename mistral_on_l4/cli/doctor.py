@@ -10,14 +10,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import Clients
+from mistral_on_l4.aws.account import cluster_name
+from mistral_on_l4.aws.doctor import Doctor, Finding, counts, today
+from mistral_on_l4.aws.session import Clients
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.doctor import Doctor, Finding, counts, today
+from mistral_on_l4.config.settings import PlatformName
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
-from mistral_on_l4.settings import PlatformName
 
 app = typer.Typer()
 

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from embedded import cluster
+from embedded.home import ClusterInfo, LocalHome, NoCluster
+from embedded.leftovers import leftovers
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import alone, has_resources, pulumi_of, run_pulumi
-from mistral_on_l4.embedded import cluster
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
-from mistral_on_l4.embedded.leftovers import leftovers
 
 app = typer.Typer()
 

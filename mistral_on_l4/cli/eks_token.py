@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from mistral_on_l4.aws_session import AwsTrouble, session
+from embedded.plugins.aws import LEDGER_VARIABLE
+from mistral_on_l4.aws.session import AwsTrouble, session
+from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.eks_access import token_status
-from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
 
 app = typer.Typer()
 
@@ -35,7 +35,7 @@ def eks_token(
 
 def rehearsal_status(ledger: Path, cluster: str) -> dict[str, str]:
     """On the stand-in account the cluster is the embedded one, which takes its administrator's certificate. Raises AwsTrouble."""
-    from mistral_on_l4.embedded.home import LocalHome
+    from embedded.home import LocalHome
 
     try:
         known = json.loads(ledger.read_text())["resources"]

@@ -15,14 +15,14 @@ from typing import Any
 
 from rich.console import Console
 
+from embedded import cluster, plugins, processes
+from embedded.home import LocalHome
+from embedded.progress import console_report
+from embedded.toolchain.locks import LockBusy, held, name_holder
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.stacks import project_folder
-from mistral_on_l4.embedded import cluster, plugins, processes
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.embedded.progress import console_report
-from mistral_on_l4.embedded.toolchain.locks import LockBusy, held, name_holder
-from mistral_on_l4.kube import ApiError, KubeClient
-from mistral_on_l4.settings import PROJECT
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.settings import PROJECT
 
 LOCAL_STACK = "local"
 # As long as a first `up` with all its builds may take.

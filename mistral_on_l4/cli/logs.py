@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from embedded.home import ClusterInfo, LocalHome, NoCluster
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome, NoCluster
-from mistral_on_l4.kube import ApiError, KubeClient, Object
+from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
 
 app = typer.Typer()
 

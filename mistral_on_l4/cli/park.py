@@ -8,15 +8,15 @@ from typing import Any
 
 import typer
 
-from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import AwsTrouble, Clients, in_words
+from mistral_on_l4.aws.account import cluster_name
+from mistral_on_l4.aws.leftovers import STACK_TAG
+from mistral_on_l4.aws.nodegroup_problems import explain
+from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.leftovers_aws import STACK_TAG
+from mistral_on_l4.config.settings import PlatformName, Settings
 from mistral_on_l4.manifests.metadata import POOL_LABEL
-from mistral_on_l4.nodegroup_problems import explain
 from mistral_on_l4.planner import PlanError, plan_stack
-from mistral_on_l4.settings import PlatformName, Settings
 
 app = typer.Typer()
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from mistral_on_l4.cli import Failure
+from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner.catalogue import Catalogue, CatalogueError, load_catalogue
 from mistral_on_l4.planner.document import document
 from mistral_on_l4.planner.plan import PlanError, StackPlan
 from mistral_on_l4.planner.request import Workload
 from mistral_on_l4.planner.stack import plan_stack
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
-from mistral_on_l4.settings import Settings
 
 app = typer.Typer()
 

@@ -10,20 +10,20 @@ from typing import Any
 import typer
 import yaml
 
-from mistral_on_l4.account import cluster_name
+from embedded import plugins
+from embedded.home import PREVIEW, ClusterInfo, LocalHome
+from embedded.plugins.aws import LEDGER_VARIABLE
+from embedded.plugins.aws.assumed import assume
+from embedded.plugins.aws.ledger import Ledger
+from embedded.progress import console_report
+from embedded.toolchain import ensure_tools
+from embedded.toolchain.commands import ToolFailed
+from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.embedded import plugins
-from mistral_on_l4.embedded.home import PREVIEW, ClusterInfo, LocalHome
-from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
-from mistral_on_l4.embedded.plugins.aws.assumed import assume
-from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
-from mistral_on_l4.embedded.progress import console_report
-from mistral_on_l4.embedded.toolchain import ensure_tools
-from mistral_on_l4.embedded.toolchain.commands import ToolFailed
+from mistral_on_l4.config.settings import PlatformName
 from mistral_on_l4.files import write_whole
-from mistral_on_l4.settings import PlatformName
 
 app = typer.Typer()
 

@@ -15,23 +15,23 @@ import typer
 import yaml
 from rich.console import Console
 
+from embedded import cluster, kserve, plugins
+from embedded.home import REHEARSAL, ClusterInfo, LocalHome
+from embedded.plugins.aws import LEDGER_VARIABLE
+from embedded.plugins.aws.controllers import Controllers
+from embedded.plugins.aws.faults import VARIABLE as FAULTS_VARIABLE
+from embedded.plugins.aws.ledger import Ledger
+from embedded.progress import console_report
+from embedded.rehearsal import Edges, edges_in_events, edges_in_state, left_over, refusals, resources_of
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, ask_all
 from mistral_on_l4.cli.local_pulumi import alone
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.embedded import cluster, kserve, plugins
-from mistral_on_l4.embedded.home import REHEARSAL, ClusterInfo, LocalHome
-from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
-from mistral_on_l4.embedded.plugins.aws.controllers import Controllers
-from mistral_on_l4.embedded.plugins.aws.faults import VARIABLE as FAULTS_VARIABLE
-from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
-from mistral_on_l4.embedded.progress import console_report
-from mistral_on_l4.embedded.rehearsal import Edges, edges_in_events, edges_in_state, left_over, refusals, resources_of
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.live import in_stack_order, services
+from mistral_on_l4.config.settings import PROJECT, PlatformName, Settings
 from mistral_on_l4.files import write_whole
-from mistral_on_l4.kube import ApiError, KubeClient
-from mistral_on_l4.live import in_stack_order, services
-from mistral_on_l4.reach import Way
-from mistral_on_l4.settings import PROJECT, PlatformName, Settings
 
 app = typer.Typer()
 

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
-from mistral_on_l4.kube import ApiError, KubeClient
-from mistral_on_l4.live import ServiceState, condition, in_stack_order, pod_problem, services
+from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.cluster.connection import NoWay, Way
+from mistral_on_l4.cluster.live import ServiceState, condition, in_stack_order, pod_problem, services
+from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.manifests.registry import API, service_name
-from mistral_on_l4.reach import NoWay, Way
-from mistral_on_l4.settings import Settings
 
 app = typer.Typer()
 

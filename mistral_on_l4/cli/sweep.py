@@ -10,13 +10,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mistral_on_l4.account import cluster_name
-from mistral_on_l4.aws_session import AwsTrouble, Clients, in_words
+from mistral_on_l4.aws.account import cluster_name
+from mistral_on_l4.aws.leftovers import Leftover, Sweep
+from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.leftovers_aws import Leftover, Sweep
+from mistral_on_l4.config.settings import PlatformName
 from mistral_on_l4.planner.catalogue import load_catalogue
-from mistral_on_l4.settings import PlatformName
 
 app = typer.Typer()
 

@@ -7,13 +7,13 @@ import time
 import typer
 from rich.console import Console
 
+from embedded.home import LocalHome
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
 from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, alone, pulumi_of, run_pulumi
 from mistral_on_l4.cli.stacks import stack_settings, way_into
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.live import ServiceState, in_stack_order, services
-from mistral_on_l4.reach import Way
+from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
 
 _READY_SECONDS = 180.0
 

@@ -14,16 +14,16 @@ from rich.table import Table
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
+from mistral_on_l4.cluster.client import ApiError
+from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.jobs.weights_limits import Failure as StoreFailure
 from mistral_on_l4.jobs.weights_limits import Limits, Stop
 from mistral_on_l4.jobs.weights_progress import gigabytes
 from mistral_on_l4.jobs.weights_record import FOLDER, Notes, manifest_key, read_manifest
 from mistral_on_l4.jobs.weights_store import Store
 from mistral_on_l4.jobs.weights_verify import verify as read_all_back
-from mistral_on_l4.kube import ApiError
 from mistral_on_l4.manifests.object_store import NAME as MINIO
-from mistral_on_l4.reach import Way
-from mistral_on_l4.settings import Settings
 
 # Secrets in the object store's namespace: the first by components/object_store.py, the other where the store speaks TLS, by
 # components/store_certificate.py.

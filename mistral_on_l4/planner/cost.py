@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mistral_on_l4.config.settings import PlatformName, Settings
 from mistral_on_l4.planner.catalogue.schema import Catalogue, RegionPrices
 from mistral_on_l4.planner.plan import CostLine
-from mistral_on_l4.settings import PlatformName, Settings
 
 HOURS_PER_MONTH = 730
 ZONES = 3  # what `one-per-zone` means for NAT gateways

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mistral_on_l4.config.settings import PlatformName, PoolSettings, ServiceSettings, Settings
 from mistral_on_l4.planner import cost, hosting, rules
 from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
 from mistral_on_l4.planner.catalogue.schema import Reserved
@@ -13,7 +14,6 @@ from mistral_on_l4.planner.plan import PlanError, ServicePlan, StackPlan
 from mistral_on_l4.planner.remedies import remedies_for
 from mistral_on_l4.planner.request import ServiceRequest, Workload
 from mistral_on_l4.planner.service import Verdict, judge, plan_service
-from mistral_on_l4.settings import PlatformName, PoolSettings, ServiceSettings, Settings
 
 MIB = 2**20
 

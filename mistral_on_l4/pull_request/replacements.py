@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mistral_on_l4.embedded.plugins.aws.kinds import KINDS
-from mistral_on_l4.embedded.plugins.kubernetes.differences import Mutability, compare
+from embedded.plugins.aws.kinds import KINDS
+from embedded.plugins.kubernetes.differences import Mutability, compare
 
 
 def needs_a_new_object(token: str, before: Mapping[str, Any], after: Mapping[str, Any], provider: Mapping[str, Any]) -> bool:

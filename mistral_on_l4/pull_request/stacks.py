@@ -17,7 +17,7 @@ from pathlib import Path
 SHARED = ("__main__.py", "Pulumi.yaml", "requirements.txt", "pyproject.toml")
 SHARED_FOLDERS = ("components/", "mistral_on_l4/", "policies/")
 # Inside these, what no stack runs.
-ASIDE = ("mistral_on_l4/pull_request/", "mistral_on_l4/embedded/README.md")
+ASIDE = ("mistral_on_l4/pull_request/", "embedded/README.md")
 _LOCAL = re.compile(r"^\s*mistral-on-l4:platform:\s*[\"']?local\b", re.MULTILINE)
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from mistral_on_l4.embedded import cluster as embedded
-from mistral_on_l4.embedded import preflight
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
-from mistral_on_l4.embedded.leftovers import leftovers
-from mistral_on_l4.embedded.progress import PlainReport, console_report
-from mistral_on_l4.embedded.toolchain import NAMES, ToolFailed, ensure_tools
-from mistral_on_l4.kube import KubeClient
+from embedded import cluster as embedded
+from embedded import preflight
+from embedded.home import ClusterInfo, LocalHome
+from embedded.leftovers import leftovers
+from embedded.progress import PlainReport, console_report
+from embedded.toolchain import NAMES, ToolFailed, ensure_tools
+from mistral_on_l4.cluster.client import KubeClient
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

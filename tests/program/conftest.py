@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.pretended.cluster import pretend_started
-from bench.pretended.engine import Engine, run
-from mistral_on_l4.embedded.home import HOME_VARIABLE, LocalHome
+from embedded.home import HOME_VARIABLE, LocalHome
+from tests.support.cluster import pretend_started
+from tests.support.engine import Engine, run
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,8 +11,8 @@ import pulumi
 import pytest
 import yaml
 
-from bench.pretended.account import OUTPUTS, ZONES, account, existing
-from bench.pretended.engine import Engine, run
+from tests.support.account import OUTPUTS, ZONES, account, existing
+from tests.support.engine import Engine, run
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def engine_of() -> Callable[..., Any]:
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test looks for AWS credentials on this machine."""
     from components.aws import refusals
-    from mistral_on_l4.aws_session import AwsTrouble
+    from mistral_on_l4.aws.session import AwsTrouble
 
     def nobody(*_: Any) -> Any:
         raise AwsTrouble("no AWS credentials")
@@ -333,7 +333,7 @@ def test_an_adopted_cluster_with_another_stack_in_our_namespaces_is_refused(
     run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.aws import refusals
-    from mistral_on_l4.embedded.home import LocalHome
+    from embedded.home import LocalHome
 
     monkeypatch.setattr(refusals, "token_status", lambda *_: {"token": "a-token"})
     shared = {**existing("shared"), "endpoint": LocalHome.default().cluster().api_server_url}
@@ -356,7 +356,7 @@ def test_an_adopted_cluster_that_has_what_the_stack_brings_is_refused(
     run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
     from components.aws import refusals
-    from mistral_on_l4.embedded.home import LocalHome
+    from embedded.home import LocalHome
 
     monkeypatch.setattr(refusals, "token_status", lambda *_: {"token": "a-token"})
     shared = {**existing("shared"), "endpoint": LocalHome.default().cluster().api_server_url}
@@ -369,7 +369,7 @@ def test_an_adopted_cluster_that_has_what_the_stack_brings_is_refused(
 
 def test_what_the_stack_itself_put_into_an_adopted_cluster_is_no_collision(monkeypatch: pytest.MonkeyPatch) -> None:
     from components.aws import refusals
-    from mistral_on_l4.kube import ApiError
+    from mistral_on_l4.cluster.client import ApiError
 
     class Client:
         def __init__(self, foreign: str) -> None:

@@ -11,7 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockResourceArgs
 
-from bench.pretended.engine import Engine
+from tests.support.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("local_home")
 

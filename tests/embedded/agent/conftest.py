@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mistral_on_l4.kube import ApiError, KubeClient
+from mistral_on_l4.cluster.client import ApiError, KubeClient
 
 # The image whose program is a shell and a Python with packages; its entrypoint is never used here.
 IMAGE = "docker.io/kserve/storage-initializer:v0.20.0"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import cluster as embedded
-from mistral_on_l4.embedded import preflight, processes
-from mistral_on_l4.embedded.agent import sandbox
-from mistral_on_l4.embedded.home import CAPACITY_ANNOTATION, SIMULATED_LABEL, LocalHome
-from mistral_on_l4.kube import KubeClient
+from embedded import cluster as embedded
+from embedded import preflight, processes
+from embedded.agent import sandbox
+from embedded.home import CAPACITY_ANNOTATION, SIMULATED_LABEL, LocalHome
+from mistral_on_l4.cluster.client import KubeClient
 
 pytestmark = pytest.mark.embedded
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.kube import ApiError
+from mistral_on_l4.cluster.client import ApiError
 
 pytestmark = pytest.mark.embedded
 

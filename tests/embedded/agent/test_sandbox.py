@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import preflight
-from mistral_on_l4.embedded.home import CHECKOUT
+from embedded import preflight
+from embedded.home import CHECKOUT
 
 pytestmark = pytest.mark.embedded
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.embedded
 BECOME_NOBODY = """
 import os, sys
 from pathlib import Path
-from mistral_on_l4.embedded.agent import syscalls
+from embedded.agent import syscalls
 folder, *needed = sys.argv[1:]
 if os.getuid() == 0:
     syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -47,7 +47,7 @@ os.execv(sys.executable, [sys.executable, "-c", os.environ["BODY"], folder])
 BODY = """
 import os, socket, sys, threading, time
 from pathlib import Path
-from mistral_on_l4.embedded.agent.sandbox import Sandbox, SandboxFailed, alive
+from embedded.agent.sandbox import Sandbox, SandboxFailed, alive
 folder = Path(sys.argv[1])
 for name in ("root", "data", "models"):
     (folder / name).mkdir()

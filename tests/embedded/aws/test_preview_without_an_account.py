@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mistral_on_l4.embedded.home import CHECKOUT, HOME_VARIABLE
+from embedded.home import CHECKOUT, HOME_VARIABLE
 
 pytestmark = pytest.mark.embedded
 

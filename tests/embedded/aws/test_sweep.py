@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from mistral_on_l4.leftovers_aws import Sweep
+from mistral_on_l4.aws.leftovers import Sweep
 from mistral_on_l4.planner.catalogue import load_catalogue
 
 pytestmark = pytest.mark.embedded

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from mistral_on_l4.embedded import cluster as embedded
-from mistral_on_l4.embedded import preflight
-from mistral_on_l4.embedded.home import LocalHome
+from embedded import cluster as embedded
+from embedded import preflight
+from embedded.home import LocalHome
 
 T = TypeVar("T")
 Eventually = Callable[..., object]

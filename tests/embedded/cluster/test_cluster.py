@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.home import CAPACITY_ANNOTATION, SIMULATED_LABEL, STORAGE_CLASS, STORAGE_PROVISIONER
-from mistral_on_l4.kube import ApiError, Object
+from embedded.home import CAPACITY_ANNOTATION, SIMULATED_LABEL, STORAGE_CLASS, STORAGE_PROVISIONER
+from mistral_on_l4.cluster.client import ApiError, Object
 
 pytestmark = pytest.mark.embedded
 

@@ -62,7 +62,7 @@ def confined(listen: int, reach: int, port: int, upstream: int) -> Iterator[subp
     command = [
         sys.executable,
         "-m",
-        "mistral_on_l4.embedded.confined",
+        "embedded.confined",
         f"--listen={HERE}:{listen}",
         f"--reach=127.0.0.1:{reach}",
     ]
@@ -150,7 +150,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_an_address_that_is_not_loopback_is_refused() -> None:
-    command = [sys.executable, "-m", "mistral_on_l4.embedded.confined", "--listen=0.0.0.0:1", "--", "/bin/true"]
+    command = [sys.executable, "-m", "embedded.confined", "--listen=0.0.0.0:1", "--", "/bin/true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 2
     assert "not a loopback address" in done.stderr

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded import cluster as embedded
-from mistral_on_l4.embedded import processes
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.embedded.leftovers import leftovers
-from mistral_on_l4.kube import KubeClient
+from embedded import cluster as embedded
+from embedded import processes
+from embedded.home import LocalHome
+from embedded.leftovers import leftovers
+from mistral_on_l4.cluster.client import KubeClient
 
 pytestmark = pytest.mark.embedded
 
@@ -117,8 +117,8 @@ def test_a_lost_certificate_is_made_anew_and_every_process_uses_it(up: LocalHome
 def test_of_two_starts_at_once_one_waits_and_says_so(up: LocalHome) -> None:
     embedded.stop(up)
     code = (
-        "import sys; from pathlib import Path; from mistral_on_l4.embedded import cluster; "
-        "from mistral_on_l4.embedded.home import LocalHome; from mistral_on_l4.embedded.progress import PlainReport; "
+        "import sys; from pathlib import Path; from embedded import cluster; "
+        "from embedded.home import LocalHome; from embedded.progress import PlainReport; "
         "cluster.start(LocalHome(Path(sys.argv[1])), PlainReport(sys.stdout))"
     )
     starts = [

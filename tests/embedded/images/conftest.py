@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded.home import CHECKOUT
-from mistral_on_l4.embedded.hub import checkpoints, repository
-from mistral_on_l4.embedded.progress import PlainReport
-from mistral_on_l4.embedded.toolchain import ensure_tools
+from embedded.home import CHECKOUT
+from embedded.hub import checkpoints, repository
+from embedded.progress import PlainReport
+from embedded.toolchain import ensure_tools
 
-IMAGES = CHECKOUT / "mistral_on_l4" / "embedded" / "images"
+IMAGES = CHECKOUT / "embedded" / "images"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:

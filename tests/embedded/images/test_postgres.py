@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.home import ClusterInfo
-from mistral_on_l4.embedded.images.table import NoProgram, program_for
+from embedded.home import ClusterInfo
+from embedded.images.table import NoProgram, program_for
 
 pytestmark = pytest.mark.embedded
 

@@ -25,12 +25,12 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from embedded.hub.repository import Repository, add
+from embedded.hub.server import HubContent
+from embedded.hub.trouble import TroubledHub
+from embedded.progress import PlainReport
+from embedded.toolchain import ensure_tools
 from mistral_on_l4 import jobs
-from mistral_on_l4.embedded.hub.repository import Repository, add
-from mistral_on_l4.embedded.hub.server import HubContent
-from mistral_on_l4.embedded.hub.trouble import TroubledHub
-from mistral_on_l4.embedded.progress import PlainReport
-from mistral_on_l4.embedded.toolchain import ensure_tools
 
 BUCKET, PREFIX, REPOSITORY = "rhoai-artifacts", "mistral-24b/", "mistralai/Mistral-Small-24B-Instruct-2501"
 KEYS = ("testkey", secrets.token_hex(16))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.kube import ApiError
+from mistral_on_l4.cluster.client import ApiError
 from mistral_on_l4.manifests.jobs import PythonJob, job_name, python_job
 
 pytestmark = pytest.mark.embedded

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.hub.repository import Repository
-from mistral_on_l4.embedded.hub.server import HubContent
-from mistral_on_l4.embedded.hub.trouble import Trouble, TroubledHub
+from embedded.hub.repository import Repository
+from embedded.hub.server import HubContent
+from embedded.hub.trouble import Trouble, TroubledHub
 
 pytestmark = pytest.mark.embedded
 

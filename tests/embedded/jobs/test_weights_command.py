@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from embedded.hub.trouble import TroubledHub
 from mistral_on_l4.cli import Failure, weights
-from mistral_on_l4.embedded.hub.trouble import TroubledHub
 from mistral_on_l4.jobs.weights_limits import Limits
 from mistral_on_l4.jobs.weights_store import Store
 

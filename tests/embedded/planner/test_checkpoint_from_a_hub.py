@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.hub.checkpoints import CHECKPOINTS
-from mistral_on_l4.embedded.hub.checkpoints import config as config_of
-from mistral_on_l4.embedded.hub.repository import prepare
-from mistral_on_l4.embedded.hub.server import HubContent, HubServer
+from embedded.hub.checkpoints import CHECKPOINTS
+from embedded.hub.checkpoints import config as config_of
+from embedded.hub.repository import prepare
+from embedded.hub.server import HubContent, HubServer
 from mistral_on_l4.planner.catalogue import load_catalogue
 from mistral_on_l4.planner.checkpoint import weights_of
 from mistral_on_l4.planner.config_json import architecture_from, quantization_from

@@ -20,9 +20,9 @@ import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
-from mistral_on_l4.embedded import plugins
-from mistral_on_l4.embedded.plugins.values import decode, encode
-from mistral_on_l4.kube import STRATEGIC_MERGE_PATCH, ApiError, KubeClient
+from embedded import plugins
+from embedded.plugins.values import decode, encode
+from mistral_on_l4.cluster.client import STRATEGIC_MERGE_PATCH, ApiError, KubeClient
 
 NODE = "played"
 SECONDS = 30.0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.plugins.values import UNKNOWN, Secret, reveal
-from mistral_on_l4.kube import MERGE_PATCH, ApiError
+from embedded.plugins.values import UNKNOWN, Secret, reveal
+from mistral_on_l4.cluster.client import MERGE_PATCH, ApiError
 
 pytestmark = pytest.mark.embedded
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.kube import MERGE_PATCH
-from mistral_on_l4.live import condition
+from mistral_on_l4.cluster.client import MERGE_PATCH
+from mistral_on_l4.cluster.live import condition
 
 pytestmark = pytest.mark.embedded
 

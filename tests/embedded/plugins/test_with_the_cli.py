@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded import plugins
-from mistral_on_l4.embedded.home import CHECKOUT
+from embedded import plugins
+from embedded.home import CHECKOUT
 
 pytestmark = pytest.mark.embedded
 

@@ -369,8 +369,8 @@ def test_the_working_tree_is_as_clean_as_it_was(stack: Any) -> None:
 def test_down_leaves_no_process_port_mount_or_object(stack: Any) -> None:
     said = stack.demo("down").stdout
     assert "no process, port, mount or volume of it is left" in said
-    from mistral_on_l4.embedded.home import LocalHome
-    from mistral_on_l4.embedded.leftovers import leftovers
+    from embedded.home import LocalHome
+    from embedded.leftovers import leftovers
 
     home = LocalHome(stack.home)
     assert leftovers(home, home.cluster()) == []

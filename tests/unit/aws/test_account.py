@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.embedded.plugins.aws.faults import Faults
-from mistral_on_l4.embedded.plugins.aws.ledger import Entry
-from mistral_on_l4.embedded.plugins.aws.provider import InitFailed, Provider, Refused
-from mistral_on_l4.embedded.plugins.values import UNKNOWN
+from embedded.home import LocalHome
+from embedded.plugins.aws.faults import Faults
+from embedded.plugins.aws.ledger import Entry
+from embedded.plugins.aws.provider import InitFailed, Provider, Refused
+from embedded.plugins.values import UNKNOWN
 
 TRUST = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "{}"}, "Action": ["sts:AssumeRole"]}]}

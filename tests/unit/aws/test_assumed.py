@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from embedded.plugins.aws.assumed import assume
+from embedded.plugins.aws.ledger import Ledger
+from embedded.plugins.aws.lookups import LOOKUPS
+from embedded.plugins.kubernetes.configuration import read
+from embedded.plugins.marks import ASSUMED_SERVER
 from mistral_on_l4.cli.preview import PLACEHOLDER, _hidden
-from mistral_on_l4.embedded.plugins.aws.assumed import assume
-from mistral_on_l4.embedded.plugins.aws.ledger import Ledger
-from mistral_on_l4.embedded.plugins.aws.lookups import LOOKUPS
-from mistral_on_l4.embedded.plugins.kubernetes.configuration import read
-from mistral_on_l4.embedded.plugins.marks import ASSUMED_SERVER
-from mistral_on_l4.settings import settings_from
+from mistral_on_l4.config.settings import settings_from
 
 CLUSTER, SUBNET = "aws:eks/getCluster:getCluster", "aws:ec2/getSubnet:getSubnet"
 

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from mistral_on_l4.embedded.plugins.aws.controllers import _issued
+from embedded.plugins.aws.controllers import _issued
 
 
 def certificate(name: str, **spec: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from mistral_on_l4.doctor import Doctor, Finding
+from mistral_on_l4.aws.doctor import Doctor, Finding
+from mistral_on_l4.config.settings import settings_from
 from mistral_on_l4.planner import plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
-from mistral_on_l4.settings import settings_from
 
 TODAY = date(2026, 11, 25)
 SERVICES = ("sts", "ec2", "service-quotas", "eks")
@@ -407,7 +407,7 @@ def test_a_check_that_is_wrong_itself_hides_no_other(account: Account) -> None:
 
 def test_an_image_for_another_driver_than_the_nodes_have_fails(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor(account)._driver()[0].state == "ok"
-    monkeypatch.setattr("mistral_on_l4.doctor.AMI_DRIVER", 535)
+    monkeypatch.setattr("mistral_on_l4.aws.doctor.AMI_DRIVER", 535)
     assert doctor(account)._driver()[0].state == "fail"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from mistral_on_l4.embedded.plugins.aws.kinds import KINDS
+from embedded.plugins.aws.kinds import KINDS
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "aws.md"
 SERVICES = {"elasticloadbalancing": "elbv2", "servicequotas": "service-quotas"}

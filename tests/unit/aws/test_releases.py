@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.plugins.aws import LEDGER_VARIABLE
-from mistral_on_l4.embedded.plugins.kubernetes import objects, releases
-from mistral_on_l4.embedded.plugins.kubernetes.releases import ReleaseFailed
-from mistral_on_l4.kube import ApiError, UnknownKind
+from embedded.plugins.aws import LEDGER_VARIABLE
+from embedded.plugins.kubernetes import objects, releases
+from embedded.plugins.kubernetes.releases import ReleaseFailed
+from mistral_on_l4.cluster.client import ApiError, UnknownKind
 
 
 class Api:

@@ -8,10 +8,10 @@ from typing import Any
 import botocore.session
 import pytest
 
-from mistral_on_l4.embedded.plugins.aws.kinds import KINDS
-from mistral_on_l4.embedded.plugins.aws.kinds.cluster import ADDONS
-from mistral_on_l4.embedded.plugins.aws.service_model import problems
-from mistral_on_l4.embedded.plugins.values import UNKNOWN
+from embedded.plugins.aws.kinds import KINDS
+from embedded.plugins.aws.kinds.cluster import ADDONS
+from embedded.plugins.aws.service_model import problems
+from embedded.plugins.values import UNKNOWN
 
 GROUP = {
     "clusterName": "c",

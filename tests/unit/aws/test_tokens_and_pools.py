@@ -13,15 +13,15 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from mistral_on_l4.aws_session import AwsTrouble
+from embedded.home import LocalHome
+from mistral_on_l4.aws.nodegroup_problems import explain
+from mistral_on_l4.aws.session import AwsTrouble
+from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.eks_token import rehearsal_status
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
-from mistral_on_l4.eks_access import token_status
-from mistral_on_l4.embedded.home import LocalHome
-from mistral_on_l4.kube import KubeClient
-from mistral_on_l4.nodegroup_problems import explain
-from mistral_on_l4.settings import settings_from
+from mistral_on_l4.cluster.client import KubeClient
+from mistral_on_l4.config.settings import settings_from
 
 SESSION = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", "a-session-token", region_name="us-east-1")
 SETTINGS = settings_from({"platform": "eks"}, "test")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from embedded import cluster, kserve, processes
+from embedded.home import INNER, LocalHome
+from embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.cli import Failure, down, preview, rehearse
-from mistral_on_l4.embedded import cluster, kserve, processes
-from mistral_on_l4.embedded.home import INNER, LocalHome
-from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
 
 
 @pytest.fixture

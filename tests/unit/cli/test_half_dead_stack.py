@@ -10,11 +10,11 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from mistral_on_l4.chat import Answer, ChatError
 from mistral_on_l4.cli import Failure, chat, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
-from mistral_on_l4.kube import Unreachable
-from mistral_on_l4.live import ServiceState
+from mistral_on_l4.cluster.chat import Answer, ChatError
+from mistral_on_l4.cluster.client import Unreachable
+from mistral_on_l4.cluster.live import ServiceState
 
 
 class Client:

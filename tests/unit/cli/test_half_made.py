@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from embedded.home import CHECKOUT, LocalHome
+from embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
-from mistral_on_l4.embedded.home import CHECKOUT, LocalHome
-from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
-from mistral_on_l4.kube import ApiError
+from mistral_on_l4.cluster.client import ApiError
 
 
 class FakeClient:
@@ -147,7 +147,7 @@ def test_a_killed_command_interrupts_its_pulumi_and_the_next_one_waits_for_its_e
     os.mkfifo(tmp_path / "end")
     code = (
         "import os, sys; from pathlib import Path; from mistral_on_l4.cli.local_pulumi import alone, run_pulumi; "
-        "from mistral_on_l4.embedded.home import LocalHome; from rich.console import Console\n"
+        "from embedded.home import LocalHome; from rich.console import Console\n"
         "with alone(LocalHome(Path(sys.argv[1])), Console()) as lock: run_pulumi(['up'], os.environ, lock)"
     )
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}

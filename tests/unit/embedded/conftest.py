@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded.home import LocalHome
+from embedded.home import LocalHome
 
 # Answers like `go`, and writes what a build would: each program is a script that prints the package it was built from.
 FAKE_GO = r"""#!/bin/sh
@@ -17,6 +17,7 @@ echo "$$ $*" >> "$FAKE_GO_CALLS"
 case "$1" in
 env)
   if [ "$2" = GOVERSION ]; then echo "${FAKE_GO_VERSION:-go1.26.8}"; else echo '{"GOCACHE": "'$FAKE_GO_CACHE'", "GOMODCACHE": "'$FAKE_GO_CACHE'"}'; fi ;;
+mod) echo '{"Dir": "'$FAKE_GO_CACHE'/module"}' ;;
 list)
   echo "go: downloading example.org/one v1.0.0" >&2
   echo fmt; echo example.org/one; echo example.org/two ;;

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import addresses
-from mistral_on_l4.embedded.home import LocalHome
+from embedded import addresses
+from embedded.home import LocalHome
 
 
 @contextmanager

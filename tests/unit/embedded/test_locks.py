@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded.toolchain.locks import LockBusy, held
+from embedded.toolchain.locks import LockBusy, held
 
 
 def test_who_waited_for_a_lock_whose_folder_was_removed_holds_the_lock_that_the_next_one_finds(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from mistral_on_l4.embedded import pki
-from mistral_on_l4.embedded.home import LocalHome
+from embedded import pki
+from embedded.home import LocalHome
 
 FIRST = "127.64.0.1"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import preflight
+from embedded import preflight
 
 Program = Callable[[str, str], Path]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import cluster, processes
-from mistral_on_l4.embedded.agent import sandbox
-from mistral_on_l4.embedded.control_plane import Component
-from mistral_on_l4.embedded.home import ClusterInfo, LocalHome
-from mistral_on_l4.embedded.leftovers import leftovers
-from mistral_on_l4.embedded.progress import Quiet
+from embedded import cluster, processes
+from embedded.agent import sandbox
+from embedded.control_plane import Component
+from embedded.home import ClusterInfo, LocalHome
+from embedded.leftovers import leftovers
+from embedded.progress import Quiet
 
 Run = Callable[..., int]
 
@@ -84,13 +84,13 @@ def test_a_pods_first_process_that_was_never_written_down_ends(home: LocalHome, 
 
 def test_the_processes_of_a_neighbour_with_a_longer_name_are_not_ours(tmp_path: Path, run: Run) -> None:
     home, neighbour = LocalHome(tmp_path / "home"), LocalHome(tmp_path / "home-2")
-    pid = run("mistral_on_l4.embedded.pretended", f"--home={neighbour.root}")
+    pid = run("embedded.pretended", f"--home={neighbour.root}")
     assert leftovers(home, None) == []
     assert [line.partition(":")[0] for line in leftovers(neighbour, None)] == [f"process {pid}"]
 
 
 def test_a_plugin_that_its_pulumi_left_behind_is_named(home: LocalHome, run: Run) -> None:
-    code = "import time; time.sleep(600)\nfrom mistral_on_l4.embedded.plugins.kubernetes.server import main"
+    code = "import time; time.sleep(600)\nfrom embedded.plugins.kubernetes.server import main"
     pid = run(code=code, env={"PULUMI_HOME": str(home.pulumi_home)})
     assert [line.partition(":")[0] for line in leftovers(home, None)] == [f"process {pid}"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.embedded import crds
-from mistral_on_l4.embedded.progress import PlainReport, Quiet
-from mistral_on_l4.embedded.toolchain import NAMES, ToolFailed, ensure_tools, pins
-from mistral_on_l4.embedded.toolchain.locks import held
+from embedded import crds
+from embedded.progress import PlainReport, Quiet
+from embedded.toolchain import NAMES, ToolFailed, ensure_tools, pins
+from embedded.toolchain.locks import held
 
 Program = Callable[[str, str], Path]
 Calls = Callable[[], list[str]]
@@ -55,6 +56,18 @@ def test_a_built_tool_is_not_built_again(cache: Path, go_calls: Calls) -> None:
     assert go_calls() == before
 
 
+def test_files_that_lie_in_another_module_are_laid_over_the_names_that_our_program_embeds(
+    cache: Path, go_calls: Calls, tmp_path: Path
+) -> None:
+    ensure_tools(["pulumi-resource-kubernetes"], Quiet())
+    overlay = builds(go_calls)[0].split("-overlay ")[1].split()[0]
+    assert f"list -overlay {overlay} -deps" in " ".join(go_calls())
+    module = pins.GO_TOOLS["pulumi-resource-kubernetes"][1]
+    upstream = tmp_path / "go-cache" / "module" / "cmd" / "pulumi-resource-kubernetes"
+    laid = {str(module.path / name): str(upstream / name) for name in ("schema.json", "terraform-mapping.json")}
+    assert json.loads(Path(overlay).read_text()) == {"Replace": laid}
+
+
 def test_only_what_is_missing_of_a_module_is_built(cache: Path, go_calls: Calls) -> None:
     ensure_tools(["kubectl"], Quiet())
     ensure_tools(["kubectl", "etcd"], Quiet())
@@ -78,7 +91,8 @@ def test_a_changed_module_file_means_another_build(
 def test_the_pinned_modules_hold_every_tool_and_name_its_package() -> None:
     for name, (tool, module) in pins.GO_TOOLS.items():
         text = (module.path / "go.mod").read_text()
-        assert f"\t{tool.package}\n" in text or f"tool {tool.package}\n" in text, (
+        ours = f"module {tool.package}\n" in text and any(module.path.glob("*.go"))
+        assert ours or f"\t{tool.package}\n" in text or f"tool {tool.package}\n" in text, (
             f"{module.folder}/go.mod has no tool line for {name}"
         )
         assert (module.path / "go.sum").stat().st_size > 0
@@ -183,7 +197,7 @@ def test_a_second_build_waits_for_the_first_and_says_so(cache: Path, go_calls: C
 
 
 def test_an_interrupted_build_leaves_no_process_and_no_file(cache: Path, go_calls: Calls, tmp_path: Path) -> None:
-    code = "from mistral_on_l4.embedded.toolchain import ensure_tools; from mistral_on_l4.embedded.progress import Quiet; ensure_tools(['versitygw'], Quiet())"
+    code = "from embedded.toolchain import ensure_tools; from embedded.progress import Quiet; ensure_tools(['versitygw'], Quiet())"
     compiler = tmp_path / "go-cache" / "compiler.pid"
     building = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "FAKE_GO_SLEEPS": "60"}, stderr=subprocess.DEVNULL, start_new_session=True
@@ -220,7 +234,7 @@ def test_what_a_killed_generation_left_goes_with_the_next_and_not_with_a_build(
 
 
 def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ToolFailed, match="no tool is called 'docker'; known are kube-apiserver, "):
+    with pytest.raises(ToolFailed, match=r"no tool is called 'docker'; known are .*kube-apiserver, "):
         ensure_tools(["docker"], Quiet())
     assert "storage-initializer-python" in NAMES
 

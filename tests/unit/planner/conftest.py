@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
-from mistral_on_l4.settings import Settings, settings_from
 
 WIDTH = {"BF16": 2, "F8_E4M3": 1, "I32": 4, "I64": 8, "F32": 4}
 # The real model's dimensions, written down here once more: a test that took them from the catalogue would follow its mistakes.

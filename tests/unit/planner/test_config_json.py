@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mistral_on_l4.embedded.hub.checkpoints import CHECKPOINTS
-from mistral_on_l4.embedded.hub.checkpoints import config as hub_config
+from embedded.hub.checkpoints import CHECKPOINTS
+from embedded.hub.checkpoints import config as hub_config
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.catalogue import Catalogue, Quantization
 from mistral_on_l4.planner.checkpoint import weights_of

@@ -7,10 +7,10 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
+from mistral_on_l4.config.settings import settings_from
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue
 from mistral_on_l4.planner.prices import instance_price, with_live_prices
-from mistral_on_l4.settings import settings_from
 
 
 def product(usd: str, unit: str = "Hrs") -> str:

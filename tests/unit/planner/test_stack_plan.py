@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from mistral_on_l4.config.settings import load_stack_file, settings_from
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue
-from mistral_on_l4.settings import load_stack_file, settings_from
 
 ROOT = Path(__file__).parents[3]
 Plan = Callable[..., ServicePlan]

@@ -24,9 +24,9 @@ sys.path.insert(0, str(PROJECT))
 
 import yaml  # noqa: E402
 
+from mistral_on_l4.config.settings import DEFAULT_POOLS, DEFAULT_SERVICES, settings_from  # noqa: E402
 from mistral_on_l4.planner import plan_stack  # noqa: E402
 from mistral_on_l4.planner.document import document  # noqa: E402
-from mistral_on_l4.settings import DEFAULT_POOLS, DEFAULT_SERVICES, settings_from  # noqa: E402
 
 RECORDED = Path(__file__).with_name("recorded")
 PREFIX = "mistral-on-l4:"

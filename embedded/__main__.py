@@ -1,0 +1,32 @@
+"""`python -m embedded env`: exports for the local stack, for `eval "$(make -s env)"`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from embedded import plugins
+from embedded.home import LocalHome, NoCluster
+
+
+def main() -> int:
+    if sys.argv[1:] != ["env"]:
+        print("usage: python -m embedded env", file=sys.stderr)
+        return 2
+    home = LocalHome.default()
+    try:
+        environment = plugins.pulumi_environment(home, home.cluster())
+    except NoCluster as error:
+        print(f"{error}: run `make up` first", file=sys.stderr)
+        return 1
+    # An exported passphrase would win over the home's own.
+    print("unset PULUMI_CONFIG_PASSPHRASE")
+    for name, value in sorted(environment.items()):
+        if os.environ.get(name) != value:
+            print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

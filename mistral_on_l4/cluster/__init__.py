@@ -1,0 +1,1 @@
+"""How a running stack is reached and read, through the Kubernetes API."""

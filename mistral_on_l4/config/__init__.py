@@ -1,0 +1,1 @@
+"""The stack's configuration: settings with their schema, images and names. Pure."""

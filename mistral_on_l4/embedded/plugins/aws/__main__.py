@@ -1,7 +1,0 @@
-"""`python -m mistral_on_l4.embedded.plugins.aws ENGINE`: serves the provider and prints its port, as the engine expects."""
-
-import sys
-
-from mistral_on_l4.embedded.plugins.aws.server import main
-
-main(sys.argv[1:])
