@@ -14,8 +14,8 @@ import pulumi_kubernetes as k8s
 
 from components.aws.gpu_node_pool import POOLS_ALONE
 from components.kubernetes import Namespace
-from components.namespaces import STACK_LABEL
 from mistral_on_l4.config.images import image
+from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import ImagesSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 

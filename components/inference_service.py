@@ -9,9 +9,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, KubernetesObject, NetworkPolicy, Role, RoleBinding, Secret, ServiceAccount
+from mistral_on_l4.config.names import CLIENT_LABEL
 from mistral_on_l4.manifests import serving
 from mistral_on_l4.manifests.jobs import PythonJob, from_secret, job_name, python_job, value
-from mistral_on_l4.manifests.metadata import CLIENT_LABEL, KEYS_ANNOTATION, fingerprint, metadata
+from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, fingerprint, metadata
 
 CHECKER = "service-checker"
 # Until the check's own clock starts: its pod is placed and its image pulled.

@@ -7,11 +7,9 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import Namespace
 from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import NamespaceSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
-
-# Names the stack that made a namespace, so that a second one in the same cluster is refused before anything is created.
-STACK_LABEL = "mistral-on-l4/stack"
 
 
 def owned_elsewhere(client: KubeClient, settings: NamespaceSettings) -> str | None:

@@ -8,13 +8,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, NetworkPolicy, Secret, Service, StatefulSet
+from mistral_on_l4.config.names import READER_SECRET, WRITER_SECRET
 from mistral_on_l4.config.settings import ObjectStoreSettings
 from mistral_on_l4.manifests import object_store as manifests
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 from mistral_on_l4.manifests.serving import Placement
-
-WRITER_SECRET = "weights-writer"
-READER_SECRET = "weights-reader"
 
 
 @dataclass(frozen=True)

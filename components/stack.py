@@ -20,7 +20,8 @@ from components.secrets import StackSecrets
 from components.weights import SeederArgs
 from mistral_on_l4 import jobs
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.settings import PROJECT, ServiceSettings, Settings, SettingsError, settings_from
+from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_from
 from mistral_on_l4.manifests.registry_entry import registry_entry
 from mistral_on_l4.manifests.serving import ServiceSpec
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack

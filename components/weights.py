@@ -9,7 +9,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
-from components.object_store import WRITER_SECRET, ObjectStore
+from components.object_store import ObjectStore
+from mistral_on_l4.config.names import WRITER_SECRET
 from mistral_on_l4.manifests.jobs import PythonJob, from_secret, job_name, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mistral_on_l4.config.names import POOL_LABEL
 from policies.pods import GPU
 from policies.reading import UNKNOWN, at, items
 from policies.rule import Resource
 
-POOL_LABEL = "mistral-on-l4/pool"
 INSTANCE_LABEL = "node.kubernetes.io/instance-type"
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pulumi
 
-from mistral_on_l4.config.settings import PROJECT, Settings, SettingsError, settings_from
+from mistral_on_l4.config.names import POOL_LABEL, PROJECT
+from mistral_on_l4.config.settings import Settings, SettingsError, settings_from
 from mistral_on_l4.planner import StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
 from mistral_on_l4.planner.checkpoint import weights_of
 from mistral_on_l4.planner.request import parse_flags
 from policies.pods import GPU, pod_of
-from policies.pools import POOL_LABEL, NodePool, gpu_pools
+from policies.pools import NodePool, gpu_pools
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, Stack
 

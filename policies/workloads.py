@@ -8,8 +8,9 @@ from typing import Any
 
 from pulumi_policy import Severity
 
+from mistral_on_l4.config.names import POOL_LABEL
 from policies.pods import GPU, LONG_RUNNING, Container, Pod, effective, gpus, is_runtime, known, pod_of
-from policies.pools import POOL_LABEL, pool_of
+from policies.pools import pool_of
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, resource_rule
 

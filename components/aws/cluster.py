@@ -10,7 +10,8 @@ import pulumi
 
 from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, SecurityGroupIngressRule, lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
-from components.aws.tags import STACK_TAG, named
+from components.aws.tags import named
+from mistral_on_l4.config.names import STACK_TAG
 from mistral_on_l4.config.settings import ClusterSettings
 
 # Addresses that nobody has on the internet (RFC 1918): whoever comes from them has a way into the network already.

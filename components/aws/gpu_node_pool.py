@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pulumi
 
 from components.aws.node_pool import NodePool, NodePoolArgs
+from mistral_on_l4.config.names import POOL_LABEL
 from mistral_on_l4.config.settings import PoolSettings
-from mistral_on_l4.manifests.metadata import POOL_LABEL
 from mistral_on_l4.planner.catalogue import Instance
 
 AMI_TYPE = "AL2023_x86_64_NVIDIA"

@@ -12,11 +12,12 @@ import pulumi
 from components.aws.cluster import AdoptedCluster
 from components.aws.storage_class import STORAGE_CLASSES
 from components.charts import CHARTS
-from components.namespaces import STACK_LABEL, owned_elsewhere
+from components.namespaces import owned_elsewhere
 from mistral_on_l4.aws.session import AwsTrouble, session
 from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.config.settings import PROJECT, Settings
+from mistral_on_l4.config.names import PROJECT, STACK_LABEL
+from mistral_on_l4.config.settings import Settings
 
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):(?P<kind>user|role)/(?:[^/]+/)*(?P<name>[^/]+)")
 _CALLER = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|assumed-role)/(?P<path>.+)")

@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import StorageClass
-from components.namespaces import STACK_LABEL
+from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 
 DEFAULT, STORE = STORAGE_CLASSES = ("gp3", "gp3-weights")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mistral_on_l4.config.settings import PROJECT, TagSettings
-
-# `demo sweep` finds leftovers by this key, and a second stack is told from this one by its value.
-STACK_TAG = f"{PROJECT}:stack"
+from mistral_on_l4.config.names import STACK_TAG
+from mistral_on_l4.config.settings import TagSettings
 
 
 def stack_tags(stack: str, settings: TagSettings) -> dict[str, str]:

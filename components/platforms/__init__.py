@@ -5,7 +5,8 @@ from __future__ import annotations
 import pulumi
 
 from components.platforms.base import Platform
-from mistral_on_l4.config.settings import PlatformName, Settings
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner.catalogue import Catalogue
 
 

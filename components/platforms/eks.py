@@ -32,8 +32,8 @@ from components.image_pull import ImagePull
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.settings import PROJECT, PoolSettings, Settings
-from mistral_on_l4.manifests.metadata import POOL_LABEL
+from mistral_on_l4.config.names import POOL_LABEL, PROJECT
+from mistral_on_l4.config.settings import PoolSettings, Settings
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue
 

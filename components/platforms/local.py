@@ -13,13 +13,11 @@ from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.config.names import GPU_TAINT, GPU_TOLERATION, POOL_LABEL
 from mistral_on_l4.config.settings import PoolSettings, Settings
-from mistral_on_l4.manifests.metadata import MANAGER_LABELS, POOL_LABEL
+from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue, Instance
-
-GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
-TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
 class LocalPlatform(pulumi.ComponentResource):
@@ -64,7 +62,7 @@ class LocalPlatform(pulumi.ComponentResource):
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
 
     def placement(self, pool: str) -> Placement:
-        return Placement({POOL_LABEL: pool}, (TOLERATION,))
+        return Placement({POOL_LABEL: pool}, (GPU_TOLERATION,))
 
     def nodes(self, pool: str, after: Sequence[pulumi.Resource] = ()) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (they are free)
         return self._pools[pool]
@@ -97,7 +95,7 @@ class LocalPlatform(pulumi.ComponentResource):
                         "pulumi.com/waitFor": "condition=Ready",
                     },
                 },
-                spec={"taints": [GPU_TAINT]},
+                spec={"taints": [dict(GPU_TAINT)]},
                 opts=pulumi.ResourceOptions(parent=self, provider=self.provider),
             )
             for index in range(pool.count)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mistral_on_l4.config.settings import PROJECT, Settings
+from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.settings import Settings
 
 # Account of the stand-in `aws` provider; AWS gives nobody this number.
 REHEARSAL_ACCOUNT = "000000000000"

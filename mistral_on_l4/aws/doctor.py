@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from mistral_on_l4.aws.account import ZONES_WITHOUT_EKS
-from mistral_on_l4.aws.leftovers import STACK_TAG
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, in_words
-from mistral_on_l4.config.settings import PROJECT, Settings
+from mistral_on_l4.config.names import PROJECT, STACK_TAG
+from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner import StackPlan
 from mistral_on_l4.planner.catalogue import Catalogue
 

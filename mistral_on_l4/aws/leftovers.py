@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_on_l4.aws.session import AwsTrouble, in_words
+from mistral_on_l4.config.names import STACK_TAG
 from mistral_on_l4.planner.catalogue import Catalogue
 
-STACK_TAG = "mistral-on-l4:stack"
 _HOURS_PER_MONTH = 730
 # us-east-1, AWS's price pages, 2026-11: an Application or Network Load Balancer by the hour, and a GB of logs by the month.
 _LOAD_BALANCER_USD_PER_HOUR = 0.0225

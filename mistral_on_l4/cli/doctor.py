@@ -15,7 +15,7 @@ from mistral_on_l4.aws.doctor import Doctor, Finding, counts, today
 from mistral_on_l4.aws.session import Clients
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.config.settings import PlatformName
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
 

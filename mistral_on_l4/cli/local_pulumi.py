@@ -22,7 +22,7 @@ from embedded.toolchain.locks import LockBusy, held, name_holder
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.stacks import project_folder
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.config.settings import PROJECT
+from mistral_on_l4.config.names import PROJECT
 
 LOCAL_STACK = "local"
 # As long as a first `up` with all its builds may take.

@@ -9,13 +9,13 @@ from typing import Any
 import typer
 
 from mistral_on_l4.aws.account import cluster_name
-from mistral_on_l4.aws.leftovers import STACK_TAG
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.config.settings import PlatformName, Settings
-from mistral_on_l4.manifests.metadata import POOL_LABEL
+from mistral_on_l4.config.names import POOL_LABEL, STACK_TAG
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner import PlanError, plan_stack
 
 app = typer.Typer()

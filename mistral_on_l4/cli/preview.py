@@ -22,7 +22,7 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.config.settings import PlatformName
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()

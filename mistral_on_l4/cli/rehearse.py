@@ -30,7 +30,9 @@ from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.cluster.connection import Way
 from mistral_on_l4.cluster.live import in_stack_order, services
-from mistral_on_l4.config.settings import PROJECT, PlatformName, Settings
+from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()

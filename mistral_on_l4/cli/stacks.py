@@ -12,7 +12,8 @@ import typer
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
 from mistral_on_l4.cluster.connection import NoWay, Way, open_way
-from mistral_on_l4.config.settings import PlatformName, Settings, SettingsError, load_stack_file
+from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
+from mistral_on_l4.config.traits import PlatformName
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
 

@@ -15,7 +15,7 @@ from mistral_on_l4.aws.leftovers import Leftover, Sweep
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.config.settings import PlatformName
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner.catalogue import load_catalogue
 
 app = typer.Typer()

@@ -22,7 +22,8 @@ import urllib3
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import KubeClient
 from mistral_on_l4.cluster.live import service_address
-from mistral_on_l4.config.settings import PlatformName, Settings
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.traits import PlatformName
 
 _READY_SECONDS = 20.0
 

@@ -23,7 +23,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-PROJECT = "mistral-on-l4"
+from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 
 IMAGE_ROLES = ("engine", "minio", "mc", "jobs", "registry", "postgres")
 
@@ -119,14 +120,6 @@ Role = Annotated[str, AfterValidator(_role)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class PlatformName(StrEnum):
-    """Where the stack runs."""
-
-    LOCAL = "local"
-    EKS = "eks"
-    OPENSHIFT = "openshift"
 
 
 class Variant(StrEnum):
@@ -372,6 +365,10 @@ class Settings(_Section):
     @property
     def enabled_services(self) -> tuple[ServiceSettings, ...]:
         return tuple(service for service in self.services if service.enabled)
+
+    @property
+    def traits(self) -> PlatformTraits:
+        return TRAITS[self.platform]
 
     def pool(self, name: str) -> PoolSettings:
         return next(pool for pool in self.pools.groups if pool.name == name)

@@ -7,12 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-PART_OF = "mistral-on-l4"
-MANAGER_LABELS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": "pulumi"}
+from mistral_on_l4.config.names import PROJECT
 
-# Pods that may call the inference services carry this label; NetworkPolicies admit them by it.
-CLIENT_LABEL = "mistral-on-l4/inference-client"
-POOL_LABEL = "mistral-on-l4/pool"
+MANAGER_LABELS = {"app.kubernetes.io/part-of": PROJECT, "app.kubernetes.io/managed-by": "pulumi"}
+
 REVISION_ANNOTATION = "mistral-on-l4/revision"
 # What a service loads, which its prefix in the bucket does not say.
 WEIGHTS_ANNOTATION = "mistral-on-l4/weights"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mistral_on_l4.config.names import CLIENT_LABEL
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import (
-    CLIENT_LABEL,
     KEYS_ANNOTATION,
     MANAGER_LABELS,
     PREDICTED_TPOT_ANNOTATION,

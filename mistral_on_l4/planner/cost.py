@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mistral_on_l4.config.settings import PlatformName, Settings
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner.catalogue.schema import Catalogue, RegionPrices
 from mistral_on_l4.planner.plan import CostLine
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mistral_on_l4.config.settings import PlatformName, PoolSettings, ServiceSettings, Settings
+from mistral_on_l4.config.settings import PoolSettings, ServiceSettings, Settings
+from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner import cost, hosting, rules
 from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
 from mistral_on_l4.planner.catalogue.schema import Reserved

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.config.settings import PlatformName, Settings, SettingsError, Variant, load_stack_file, settings_from
+from mistral_on_l4.config.settings import Settings, SettingsError, Variant, load_stack_file, settings_from
+from mistral_on_l4.config.traits import PlatformName
 
 ROOT = Path(__file__).parents[3]
 

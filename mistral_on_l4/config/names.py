@@ -1,0 +1,27 @@
+"""Names, labels and tags that several parts of a stack must spell alike. Everything may import it; it imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PROJECT = "mistral-on-l4"
+
+# Whose an object in a shared cluster is, and whose a thing in an account is: the stack's name is the value.
+STACK_LABEL = "mistral-on-l4/stack"
+STACK_TAG = f"{PROJECT}:stack"
+
+# The pool that a node belongs to, and that a pod asks for.
+POOL_LABEL = "mistral-on-l4/pool"
+# The device plugin's chart schedules only where this label is; up to Kubernetes 1.34 no node sets it by itself.
+GPU_PRESENT_LABEL = "nvidia.com/gpu.present"
+GPU_RESOURCE = "nvidia.com/gpu"
+# The taint of GPU nodes has the resource's name as its key.
+GPU_TAINT: Mapping[str, str] = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
+GPU_TOLERATION: Mapping[str, str] = {"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}
+
+# Pods that may call the inference services carry this label; NetworkPolicies admit them by it.
+CLIENT_LABEL = "mistral-on-l4/inference-client"
+
+# Secrets with the object store's keys, under the same name in every namespace that needs them.
+WRITER_SECRET = "weights-writer"
+READER_SECRET = "weights-reader"
