@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from embedded import addresses, control_plane, crds, kserve, preflight, processes
+from embedded import addresses, control_plane, crds, kserve, plugins, preflight, processes
 from embedded.agent import sandbox
 from embedded.control_plane import GENERATION, START_SECONDS, Component
 from embedded.home import CHECKOUT, STORAGE_CLASS, ClusterInfo, LocalHome, NoCluster
@@ -50,7 +50,8 @@ def start(home: LocalHome, report: Report | None = None) -> ClusterInfo:
     if (why_not := preflight.refusal()) is not None:
         raise ClusterError(why_not)
     with _one_line_errors():
-        tools = ensure_tools(NAMES, report)
+        wanted = [name for name in NAMES if name != plugins.PROVIDER]
+        tools = ensure_tools([*plugins.provider_tools(home), *wanted], report)
         definitions = crds.ensure_crds(crds.KSERVE, report)
         with _locked(home, report):
             home.make()

@@ -48,8 +48,17 @@ def _processes(root: Path) -> Iterator[tuple[int, str]]:
 
 def _is_a_program_of_ours(arguments: list[str]) -> bool:
     name = Path(arguments[0]).name
-    tools = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "manager", "versitygw"}
-    # Pulumi's plugins are told what to import by -c.
+    tools = {
+        "pulumi-resource-kubernetes",
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kserve-manager",
+        "manager",
+        "versitygw",
+    }
+    # Our plugins of Pulumi are told what to import by -c.
     return name in tools or any(argument.startswith("embedded") or "from embedded.plugins." in argument for argument in arguments)
 
 

@@ -29,6 +29,7 @@ from components.aws.volume_guard import VolumeGuard, VolumeGuardArgs
 from components.aws.zones import common_zones, offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull
+from components.platforms.provider_version import local_provider_version
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
 from mistral_on_l4.config.images import image
@@ -88,7 +89,9 @@ class EksPlatform(pulumi.ComponentResource):
             cluster_identifier=self._cluster.identity,
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=self._cluster.ready),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=self._cluster.ready, version=local_provider_version() if self.rehearsal else None
+            ),
         )
         storage, nodes_ready = self._software(subnets)
         self.storage_class, self.store_storage_class = storage.default, storage.store

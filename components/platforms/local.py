@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
+from components.platforms.provider_version import local_provider_version
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.config.names import GPU_TAINT, GPU_TOLERATION, POOL_LABEL
@@ -56,7 +57,7 @@ class LocalPlatform(pulumi.ComponentResource):
             cluster_identifier=f"embedded-{home.root}",
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, version=local_provider_version()),
         )
         self._pools = {pool.name: self._nodes(pool, _instance(catalogue, pool), settings.region) for pool in settings.pools.groups}
         self.register_outputs({"hubEndpoint": self.hub_endpoint})

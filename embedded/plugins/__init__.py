@@ -1,6 +1,7 @@
-"""Stand-ins for Pulumi's own plugins, which have no package, and the environment in which ordinary commands find them.
+"""Pulumi's plugins for a local stack, and the environment in which ordinary commands find them.
 
-The language host `python` and the providers `kubernetes` and `aws`: in a local stack's own PULUMI_HOME, and nowhere on PATH.
+The Kubernetes provider is the official one. The language host `python` and the provider `aws` have no package to be had from, so
+these are stand-ins of ours. All lie in a local stack's own PULUMI_HOME, and nowhere on PATH.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embedded.plugins.installation import (
+        PROVIDER,
         PluginError,
         command_environment,
         ensure_stack,
         install,
+        provider_tools,
         pulumi_environment,
     )
 
-__all__ = ["PluginError", "command_environment", "ensure_stack", "install", "pulumi_environment"]
+__all__ = ["PROVIDER", "PluginError", "command_environment", "ensure_stack", "install", "provider_tools", "pulumi_environment"]
 
 
 def __getattr__(name: str) -> Any:

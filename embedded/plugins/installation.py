@@ -6,59 +6,75 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from embedded.home import CHECKOUT, HOME_VARIABLE, ClusterInfo, LocalHome
 from embedded.plugins.marks import MARK
 from embedded.plugins.stack_files import forget_salts, state_file
+from embedded.toolchain.pins import KUBERNETES_PROVIDER_VERSION
+from mistral_on_l4.config.names import KUBERNETES_PROVIDER_VARIABLE
 from mistral_on_l4.files import write_whole
 
-PACKAGES = {"kubernetes": "pulumi_kubernetes", "aws": "pulumi_aws"}
+PROVIDER = "pulumi-resource-kubernetes"
 _INIT_SECONDS = 60.0
+_BUILT_FOLDER = f"resource-kubernetes-v{KUBERNETES_PROVIDER_VERSION}"
+_SDK_FOLDER = f"resource-kubernetes-v{version('pulumi-kubernetes')}"
+Origin = Literal["stand-in", "built", "official"]
 
 
 class PluginError(Exception):
     """The stack cannot be used with the plugins at hand. One line."""
 
 
-def install(home: LocalHome, tools: Mapping[str, str]) -> dict[str, str]:
+def provider_tools(home: LocalHome) -> tuple[str, ...]:
+    """Names of the tools that install() needs beside `pulumi`: none where the user's own Kubernetes provider is used."""
+    return () if _kubernetes_origin(home) == "official" else (PROVIDER,)
+
+
+def install(home: LocalHome, tools: Mapping[str, str]) -> dict[str, Origin]:
     """Lays plugins into the home's own PULUMI_HOME, where no other stack's commands find them.
 
-    tools: name -> path, of which `pulumi` is needed. Returns plugin name -> "stand-in" or "official". The official kubernetes
-    plugin is used where the user has the very version installed; what one of the two has begun stays with it until it is empty.
-    Raises PluginError.
+    tools: name -> path of `pulumi` and of what provider_tools() names. Returns plugin name -> where it comes from: `built` is the
+    official Kubernetes provider from its module, used unless the user has installed the version of the SDK; what one of the two has
+    begun stays with it until it is empty. Raises PluginError.
     """
     plugins = home.pulumi_home / "plugins"
     plugins.mkdir(mode=0o700, parents=True, exist_ok=True)
-    used = {}
+    used: dict[str, Origin] = {"python": "official", "kubernetes": _kubernetes_origin(home), "aws": "stand-in"}
     if not _bundled(tools["pulumi"], "pulumi-language-python"):
         _lay(plugins, f"language-python-v{version('pulumi')}", "pulumi-language-python", _launcher("language_python.host"))
         used["python"] = "stand-in"
+    if used["kubernetes"] == "official":
+        _link(plugins, _SDK_FOLDER, PROVIDER, _official_file())
+        _remove(plugins, _BUILT_FOLDER)
     else:
-        used["python"] = "official"
-    for name, package in PACKAGES.items():
-        if not Path(__file__).with_name(name).joinpath("server.py").exists():
-            continue
-        folder, program = f"resource-{name}-v{version(package)}", f"pulumi-resource-{name}"
-        official = _official(folder, program) if name == "kubernetes" else None
-        begun = _begun_with(home) if name == "kubernetes" else None
-        if begun == "official" and official is None:
-            raise PluginError(
-                f"the stack in {home.root} was brought up with the official plugin {folder}, which is no longer installed in "
-                "~/.pulumi: install it again, or remove the stack's home"
-            )
-        if official is None or begun == "stand-in":
-            _lay(plugins, folder, program, _launcher(f"{name}.server"))
-            used[name] = "stand-in"
-        else:
-            _link(plugins, folder, program, official)
-            used[name] = "official"
+        _link(plugins, _BUILT_FOLDER, PROVIDER, Path(tools[PROVIDER]))
+        _remove(plugins, _SDK_FOLDER)
+    _lay(plugins, f"resource-aws-v{version('pulumi-aws')}", "pulumi-resource-aws", _launcher("aws.server"))
     return used
+
+
+def _kubernetes_origin(home: LocalHome) -> Origin:
+    """Raises PluginError where a stack of this home cannot go on."""
+    there, begun = _is_official_installed(), _begun_with(home)
+    if begun == "stand-in":
+        raise PluginError(
+            f"the stack in {home.root} was brought up by an older version of this project, with a stand-in for the Kubernetes "
+            "provider: `demo down --purge` removes its cluster, and `make up` makes a new one"
+        )
+    if begun == "official" and not there:
+        raise PluginError(
+            f"the stack in {home.root} was brought up with the plugin {_SDK_FOLDER}, which is no longer installed in ~/.pulumi: "
+            "install it again (pulumi plugin install), or remove the stack's home"
+        )
+    return begun or ("official" if there else "built")
 
 
 def pulumi_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
@@ -66,6 +82,7 @@ def pulumi_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
 
     Everything else of a process's environment is left as it is: merge it over os.environ.
     """
+    built = (home.pulumi_home / "plugins" / _BUILT_FOLDER).is_dir()
     return {
         HOME_VARIABLE: str(home.root),
         "KUBECONFIG": str(home.kubeconfig),
@@ -81,6 +98,7 @@ def pulumi_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
         # What `--skip-plugin-pre-install` does: a stack without AWS does not ask for AWS's plugin.
         "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
         "PULUMI_SUPPRESS_NEO_LINK": "true",
+        KUBERNETES_PROVIDER_VARIABLE: KUBERNETES_PROVIDER_VERSION if built else "",
         # The state holds the cluster's history; a copy of every checkpoint beside it helps nobody here.
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
     }
@@ -168,22 +186,34 @@ def _link(plugins: Path, folder: str, program: str, official: Path) -> None:
         target.symlink_to(official)
 
 
-def _official(folder: str, program: str) -> Path | None:
-    """The official plugin in the user's own PULUMI_HOME, if it is there in the version that the SDK asks for."""
-    file = Path.home() / ".pulumi" / "plugins" / folder / program
-    return file if file.is_file() and os.access(file, os.X_OK) and not file.with_name(folder + ".partial").exists() else None
+def _remove(plugins: Path, folder: str) -> None:
+    shutil.rmtree(plugins / folder, ignore_errors=True)
+    (plugins / f"{folder}.lock").unlink(missing_ok=True)
 
 
-def _begun_with(home: LocalHome) -> str | None:
-    """Which plugin's objects the states of this home hold: "stand-in", "official", or None if there are none."""
+def _official_file() -> Path:
+    return Path.home() / ".pulumi" / "plugins" / _SDK_FOLDER / PROVIDER
+
+
+def _is_official_installed() -> bool:
+    """Whether the user's own PULUMI_HOME has the Kubernetes provider in the version that the SDK asks for, whole."""
+    file = _official_file()
+    return file.is_file() and os.access(file, os.X_OK) and not file.parent.with_name(f"{_SDK_FOLDER}.partial").exists()
+
+
+def _begun_with(home: LocalHome) -> Origin | None:
+    """Which Kubernetes provider made the objects in the states of this home, None if there are none."""
     for file in home.backend.glob(".pulumi/stacks/*/*.json"):
         try:
             latest = json.loads(file.read_text())["checkpoint"]["latest"] or {}
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        providers = [found for found in latest.get("resources") or [] if found["type"] == "pulumi:providers:kubernetes"]
-        if providers:
-            return "stand-in" if any(MARK in (found.get("inputs") or {}) for found in providers) else "official"
+        for resource in latest.get("resources") or []:
+            if resource["type"] == "pulumi:providers:kubernetes":
+                inputs = resource.get("inputs") or {}
+                if MARK in inputs:
+                    return "stand-in"
+                return "built" if inputs.get("version") == KUBERNETES_PROVIDER_VERSION else "official"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,53 +86,3 @@ def reveal(value: Any) -> Any:
     if isinstance(value, list):
         return [reveal(item) for item in value]
     return value
-
-
-def has_unknown(value: Any) -> bool:
-    if isinstance(value, Secret):
-        return has_unknown(value.value)
-    if isinstance(value, dict):
-        return any(has_unknown(item) for item in value.values())
-    if isinstance(value, list):
-        return any(has_unknown(item) for item in value)
-    return value is UNKNOWN
-
-
-def mark_secrets(outputs: Any, inputs: Any) -> Any:
-    """outputs, with everything secret that is secret at the same place of inputs."""
-    if isinstance(inputs, Secret):
-        return outputs if isinstance(outputs, Secret) else Secret(outputs)
-    if isinstance(inputs, dict) and isinstance(outputs, dict):
-        return {key: mark_secrets(item, inputs[key]) if key in inputs else item for key, item in outputs.items()}
-    if isinstance(inputs, list) and isinstance(outputs, list):
-        if len(inputs) != len(outputs):
-            # The server has added or reordered elements: which one is the secret one cannot be told by its place.
-            return Secret(outputs) if any(True for _ in secrets_in(inputs)) else outputs
-        return [mark_secrets(item, given) for item, given in zip(outputs, inputs, strict=True)]
-    return outputs
-
-
-def secrets_in(value: Any, inside: bool = False) -> Iterator[str]:
-    """Every string that is secret, for keeping it out of messages."""
-    if isinstance(value, Secret):
-        yield from secrets_in(value.value, True)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from secrets_in(item, inside)
-    elif isinstance(value, list):
-        for item in value:
-            yield from secrets_in(item, inside)
-    elif inside and isinstance(value, str) and value:
-        yield value
-
-
-def redactor(*values: Any) -> Callable[[str], str]:
-    """A function that blanks the secrets of these values out of a text. Very short ones would blank half of every text."""
-    hidden = sorted({text for value in values for text in secrets_in(value) if len(text) >= 4}, key=len, reverse=True)
-
-    def redact(text: str) -> str:
-        for secret in hidden:
-            text = text.replace(secret, "[secret]")
-        return text
-
-    return redact

@@ -56,7 +56,9 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
     """Pulumi with stand-in plugins and an empty account in `home`, without a cluster. Raises Failure."""
     try:
         with console_report(console) as report:  # type: ignore[arg-type]
-            tools = {name: str(path) for name, path in ensure_tools(["pulumi", "kubectl"], report).items()}
+            tools = {
+                name: str(path) for name, path in ensure_tools(["pulumi", "kubectl", *plugins.provider_tools(home)], report).items()
+            }
         home.make()
         info = ClusterInfo("", "", 0, "", "", "", True, 0, tools)
         plugins.install(home, tools)

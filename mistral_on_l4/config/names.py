@@ -25,3 +25,7 @@ CLIENT_LABEL = "mistral-on-l4/inference-client"
 # Secrets with the object store's keys, under the same name in every namespace that needs them.
 WRITER_SECRET = "weights-writer"
 READER_SECRET = "weights-reader"
+
+# Set by the environment of a local stack or a rehearsal: the version of the Kubernetes provider that lies there, if it is not the
+# SDK's own.
+KUBERNETES_PROVIDER_VARIABLE = "MISTRAL_ON_L4_KUBERNETES_PROVIDER"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from embedded import cluster as embedded
-from embedded import preflight
+from embedded import plugins, preflight
 from embedded.home import ClusterInfo, LocalHome
 from embedded.leftovers import leftovers
 from embedded.progress import PlainReport, console_report
 from embedded.toolchain import NAMES, ToolFailed, ensure_tools
 from mistral_on_l4.cluster.client import KubeClient
+from tests.support.project import Project
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -61,3 +63,12 @@ def namespace(cluster: RunningCluster) -> Iterator[str]:
     cluster.client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     cluster.client.delete("v1", "Namespace", name)
+
+
+@pytest.fixture
+def project(cluster: RunningCluster, tmp_path: Path) -> Iterator[Project]:
+    """An empty Pulumi project with a stack `local` in the cluster's home; destroyed and removed afterwards."""
+    plugins.install(cluster.home, cluster.info.tools)
+    made = Project(tmp_path / f"project-{uuid.uuid4().hex[:6]}", cluster)
+    yield made
+    made.pulumi("destroy", "--yes", "--skip-preview", "--remove")

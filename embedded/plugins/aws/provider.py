@@ -19,6 +19,7 @@ from embedded.plugins.aws.lookups import LOOKUPS
 from embedded.plugins.aws.service_model import problems
 from embedded.plugins.marks import MARK, MARK_VALUE
 from embedded.plugins.values import UNKNOWN, reveal
+from mistral_on_l4.aws.replacements import REPLACED_BY
 
 Values = dict[str, Any]
 
@@ -89,7 +90,7 @@ class Provider:
     def diff(self, token: str, state: Values, old: Values, new: Values) -> Differences:
         _refuse_foreign(state)
         changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not key.startswith("__"))
-        return Differences(changed, [key for key in changed if key in _kind(token).replaces])
+        return Differences(changed, [key for key in changed if key in REPLACED_BY.get(token, ())])
 
     # -- create --------------------------------------------------------------------------------------------------------
 

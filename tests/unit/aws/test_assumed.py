@@ -10,7 +10,6 @@ import pytest
 from embedded.plugins.aws.assumed import assume
 from embedded.plugins.aws.ledger import Ledger
 from embedded.plugins.aws.lookups import LOOKUPS
-from embedded.plugins.kubernetes.configuration import read
 from embedded.plugins.marks import ASSUMED_SERVER
 from mistral_on_l4.cli.preview import PLACEHOLDER, _hidden
 from mistral_on_l4.config.settings import settings_from
@@ -57,12 +56,6 @@ def test_nothing_of_an_earlier_preview_is_assumed_by_the_next_one(ledger: Ledger
 def test_a_region_that_is_none_is_left_to_the_programs_own_question(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "account.json", "mars-east-1")
     assert assumed(ledger, cluster={"name": "shared", "existing": True})
-
-
-def test_an_assumed_cluster_is_no_more_known_to_kubernetes_than_one_that_is_not_made_yet() -> None:
-    text = '{"clusters": [{"name": "shared", "cluster": {"server": "%s"}}]}'
-    assert not read({"kubeconfig": text % ASSUMED_SERVER}).known
-    assert read({"kubeconfig": text % "https://127.0.0.1:6443"}).known
 
 
 def test_what_pulumi_has_encrypted_gets_a_placeholder_at_any_depth_and_is_named() -> None:

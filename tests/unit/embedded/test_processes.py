@@ -90,7 +90,7 @@ def test_the_processes_of_a_neighbour_with_a_longer_name_are_not_ours(tmp_path: 
 
 
 def test_a_plugin_that_its_pulumi_left_behind_is_named(home: LocalHome, run: Run) -> None:
-    code = "import time; time.sleep(600)\nfrom embedded.plugins.kubernetes.server import main"
+    code = "import time; time.sleep(600)\nfrom embedded.plugins.aws.server import main"
     pid = run(code=code, env={"PULUMI_HOME": str(home.pulumi_home)})
     assert [line.partition(":")[0] for line in leftovers(home, None)] == [f"process {pid}"]
 

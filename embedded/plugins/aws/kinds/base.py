@@ -17,14 +17,13 @@ class Kind:
     """One resource type of pulumi-aws.
 
     token: its type; kind: the account's word for it; known: inputs that are understood, all others are refused; computed: outputs
-    that nobody knows before the create; replaces: inputs whose change makes a new one, as far as this stand-in claims to know.
+    that nobody knows before the create.
     """
 
     token: ClassVar[str]
     kind: ClassVar[str]
     known: ClassVar[frozenset[str]]
     computed: ClassVar[tuple[str, ...]] = ()
-    replaces: ClassVar[frozenset[str]] = frozenset()
     # What a failed create leaves: nothing, or a resource in the state of failure, as AWS does with what takes minutes.
     half_made_on_failure: ClassVar[bool] = False
     # (code, message) of a create that a rehearsal makes fail.

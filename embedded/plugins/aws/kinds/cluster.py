@@ -31,7 +31,6 @@ class Cluster(Kind):
     )
     # vpcConfig: AWS adds the security group to what it was given.
     computed = ("arn", "endpoint", "certificateAuthority", "createdAt", "status", "platformVersion", "identities", "vpcConfig")
-    replaces = frozenset({"name", "roleArn", "bootstrapSelfManagedAddons"})
     half_made_on_failure = True
 
     def calls(self, inputs: Values) -> Iterator[Call]:
@@ -124,7 +123,6 @@ class AccessEntry(Kind):
     kind = "access-entry"
     known = frozenset({"clusterName", "principalArn", "type", "tags", "region"})
     computed = ("accessEntryArn", "createdAt", "modifiedAt", "userName")
-    replaces = frozenset({"clusterName", "principalArn"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield "eks", "CreateAccessEntry", {key: value for key, value in inputs.items() if key in self.known - {"region"}}
@@ -148,7 +146,6 @@ class AccessPolicyAssociation(Kind):
     kind = "access-policy"
     known = frozenset({"clusterName", "principalArn", "policyArn", "accessScope", "region"})
     computed = ("associatedAt", "modifiedAt")
-    replaces = known
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield "eks", "AssociateAccessPolicy", {key: value for key, value in inputs.items() if key != "region"}
@@ -180,7 +177,6 @@ class Addon(Kind):
         }
     )
     computed = ("arn", "addonVersion", "createdAt", "modifiedAt")
-    replaces = frozenset({"addonName", "clusterName"})
     half_made_on_failure = True
 
     def calls(self, inputs: Values) -> Iterator[Call]:
@@ -252,7 +248,6 @@ class LaunchTemplate(Kind):
         }
     )
     computed = ("arn", "latestVersion", "defaultVersion")
-    replaces = frozenset({"name", "namePrefix"})
 
     def named(self, inputs: Values) -> Values:
         if "name" in inputs or inputs.get("namePrefix") in (None, UNKNOWN):
@@ -340,19 +335,6 @@ class NodeGroup(Kind):
         }
     )
     computed = ("arn", "status", "resources")
-    # terraform-provider-aws, internal/service/eks/node_group.go: what has ForceNew there.
-    replaces = frozenset(
-        {
-            "amiType",
-            "capacityType",
-            "clusterName",
-            "instanceTypes",
-            "nodeGroupName",
-            "nodeGroupNamePrefix",
-            "nodeRoleArn",
-            "subnetIds",
-        }
-    )
     half_made_on_failure = True
     fault = (
         "AsgInstanceLaunchFailures",

@@ -28,7 +28,6 @@ class Role(Kind):
     kind = "role"
     known = frozenset({"name", "namePrefix", "assumeRolePolicy", "tags"})
     computed = ("arn", "createDate", "uniqueId")
-    replaces = frozenset({"name", "namePrefix"})
 
     def named(self, inputs: Values) -> Values:
         if "name" in inputs or inputs.get("namePrefix") in (None, UNKNOWN):
@@ -76,7 +75,6 @@ class RolePolicyAttachment(Kind):
     token = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
     kind = "role-policy"
     known = frozenset({"role", "policyArn"})
-    replaces = known
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield "iam", "AttachRolePolicy", present({"RoleName": inputs.get("role"), "PolicyArn": inputs.get("policyArn")})

@@ -19,7 +19,6 @@ class Vpc(Kind):
     kind = "vpc"
     known = _COMMON | {"cidrBlock", "enableDnsHostnames", "enableDnsSupport"}
     computed = ("arn", "ownerId", "defaultSecurityGroupId", "mainRouteTableId", "defaultRouteTableId")
-    replaces = frozenset({"cidrBlock"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield "ec2", "CreateVpc", present({"CidrBlock": inputs.get("cidrBlock"), "TagSpecifications": ec2_tags("vpc", inputs)})
@@ -57,7 +56,6 @@ class Subnet(Kind):
     kind = "subnet"
     known = _COMMON | {"vpcId", "cidrBlock", "availabilityZone"}
     computed = ("arn", "availabilityZoneId", "ownerId")
-    replaces = frozenset({"vpcId", "cidrBlock", "availabilityZone"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         names = {"vpcId": "VpcId", "cidrBlock": "CidrBlock", "availabilityZone": "AvailabilityZone"}
@@ -89,7 +87,6 @@ class InternetGateway(Kind):
     kind = "internet-gateway"
     known = _COMMON | {"vpcId"}
     computed = ("arn", "ownerId")
-    replaces = frozenset()
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield "ec2", "CreateInternetGateway", {"TagSpecifications": ec2_tags("internet-gateway", inputs)}
@@ -128,7 +125,6 @@ class RouteTable(Kind):
     kind = "route-table"
     known = _COMMON | {"vpcId", "routes"}
     computed = ("arn", "ownerId")
-    replaces = frozenset({"vpcId"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield (
@@ -176,7 +172,6 @@ class RouteTableAssociation(Kind):
     token = "aws:ec2/routeTableAssociation:RouteTableAssociation"
     kind = "route-table-association"
     known = frozenset({"subnetId", "routeTableId", "region"})
-    replaces = frozenset({"subnetId"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield (
@@ -204,7 +199,6 @@ class Eip(Kind):
     kind = "eip"
     known = _COMMON | {"domain"}
     computed = ("allocationId", "arn", "publicIp", "privateIp", "publicDns")
-    replaces = frozenset({"domain"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         yield (
@@ -233,7 +227,6 @@ class NatGateway(Kind):
     kind = "nat-gateway"
     known = _COMMON | {"subnetId", "allocationId"}
     computed = ("publicIp", "privateIp", "networkInterfaceId", "associationId")
-    replaces = frozenset({"subnetId", "allocationId"})
     half_made_on_failure = True
 
     def calls(self, inputs: Values) -> Iterator[Call]:
@@ -259,7 +252,6 @@ class VpcEndpoint(Kind):
     kind = "vpc-endpoint"
     known = _COMMON | {"vpcId", "serviceName", "vpcEndpointType", "routeTableIds"}
     computed = ("arn", "state", "prefixListId", "ownerId")
-    replaces = frozenset({"vpcId", "serviceName", "vpcEndpointType"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         names = {
@@ -296,7 +288,6 @@ class SecurityGroupIngressRule(Kind):
     kind = "security-group-rule"
     known = _COMMON | {"securityGroupId", "cidrIpv4", "ipProtocol", "fromPort", "toPort", "description"}
     computed = ("arn", "securityGroupRuleId")
-    replaces = frozenset({"securityGroupId"})
 
     def calls(self, inputs: Values) -> Iterator[Call]:
         source = present({"CidrIp": inputs.get("cidrIpv4"), "Description": inputs.get("description")})

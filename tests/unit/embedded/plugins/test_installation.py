@@ -14,8 +14,11 @@ import pytest
 from embedded import plugins
 from embedded.home import ClusterInfo, LocalHome
 from embedded.processes import start_time
+from mistral_on_l4.config.names import KUBERNETES_PROVIDER_VARIABLE
 
-KUBERNETES = "resource-kubernetes-v4.34.2/pulumi-resource-kubernetes"
+SDKS = "resource-kubernetes-v4.34.2/pulumi-resource-kubernetes"
+BUILT = "resource-kubernetes-v4.25.0/pulumi-resource-kubernetes"
+AWS = "resource-aws-v7.51.1/pulumi-resource-aws"
 
 
 @pytest.fixture
@@ -29,13 +32,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHome:
 @pytest.fixture
 def tools(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "pulumi").write_text("")
-    return {"pulumi": str(tmp_path / "tools" / "pulumi"), "kubectl": "/somewhere/kubectl"}
+    made = {name: tmp_path / "tools" / name for name in ("pulumi", plugins.PROVIDER)}
+    for file in made.values():
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o755)
+    return {**{name: str(file) for name, file in made.items()}, "kubectl": "/somewhere/kubectl"}
 
 
 @pytest.fixture
 def official(home: LocalHome, tmp_path: Path) -> Path:
-    file = tmp_path / "user" / ".pulumi" / "plugins" / KUBERNETES
+    file = tmp_path / "user" / ".pulumi" / "plugins" / SDKS
     file.parent.mkdir(parents=True)
     file.write_text("#!/bin/sh\n")
     file.chmod(0o755)
@@ -57,7 +63,7 @@ def cluster_info(tools: dict[str, str]) -> ClusterInfo:
 
 def test_the_plugins_lie_where_only_this_homes_commands_look(home: LocalHome, tools: dict[str, str]) -> None:
     plugins.install(home, tools)
-    for name in ("language-python-v3.259.0/pulumi-language-python", KUBERNETES):
+    for name in ("language-python-v3.259.0/pulumi-language-python", BUILT, AWS):
         assert os.access(home.pulumi_home / "plugins" / name, os.X_OK)
     path = plugins.pulumi_environment(home, cluster_info(tools))["PATH"]
     assert str(home.pulumi_home) not in path
@@ -65,7 +71,7 @@ def test_the_plugins_lie_where_only_this_homes_commands_look(home: LocalHome, to
 
 def test_a_plugin_starts_from_its_launcher_and_says_its_port(home: LocalHome, tools: dict[str, str]) -> None:
     plugins.install(home, tools)
-    process = subprocess.Popen([home.pulumi_home / "plugins" / KUBERNETES, "127.0.0.1:1"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([home.pulumi_home / "plugins" / AWS, "127.0.0.1:1"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert int(process.stdout.readline()) > 0
@@ -75,7 +81,7 @@ def test_a_plugin_starts_from_its_launcher_and_says_its_port(home: LocalHome, to
         process.kill()
 
 
-@pytest.mark.parametrize("launcher", [KUBERNETES, "language-python-v3.259.0/pulumi-language-python"])
+@pytest.mark.parametrize("launcher", [AWS, "language-python-v3.259.0/pulumi-language-python"])
 def test_a_plugin_ends_when_the_pulumi_that_started_it_is_killed(home: LocalHome, tools: dict[str, str], launcher: str) -> None:
     plugins.install(home, tools)
     # As pulumi does: starts the plugin, reads its port, and is killed before it interrupts anybody.
@@ -100,24 +106,58 @@ def test_a_plugin_ends_when_the_pulumi_that_started_it_is_killed(home: LocalHome
 
 def test_installing_again_changes_nothing(home: LocalHome, tools: dict[str, str]) -> None:
     plugins.install(home, tools)
-    before = (home.pulumi_home / "plugins" / KUBERNETES).stat()
+    before = [(home.pulumi_home / "plugins" / name).lstat().st_mtime_ns for name in (BUILT, AWS)]
     plugins.install(home, tools)
-    assert (home.pulumi_home / "plugins" / KUBERNETES).stat().st_mtime_ns == before.st_mtime_ns
+    assert [(home.pulumi_home / "plugins" / name).lstat().st_mtime_ns for name in (BUILT, AWS)] == before
 
 
-def test_the_official_plugin_is_used_where_it_is_installed(home: LocalHome, tools: dict[str, str], official: Path) -> None:
+def test_the_provider_is_the_built_one_and_the_program_is_told_its_version(home: LocalHome, tools: dict[str, str]) -> None:
+    assert plugins.provider_tools(home) == (plugins.PROVIDER,)
+    assert plugins.install(home, tools)["kubernetes"] == "built"
+    assert (home.pulumi_home / "plugins" / BUILT).resolve() == Path(tools[plugins.PROVIDER])
+    assert plugins.pulumi_environment(home, cluster_info(tools))[KUBERNETES_PROVIDER_VARIABLE] == "4.25.0"
+
+
+def test_the_users_own_provider_of_the_sdks_version_is_used_and_none_is_built(
+    home: LocalHome, tools: dict[str, str], official: Path
+) -> None:
+    assert plugins.provider_tools(home) == ()
+    del tools[plugins.PROVIDER]
     assert plugins.install(home, tools)["kubernetes"] == "official"
-    assert (home.pulumi_home / "plugins" / KUBERNETES).resolve() == official
+    assert (home.pulumi_home / "plugins" / SDKS).resolve() == official
+    # Set and empty: a version that the shell still has from before must not be asked for.
+    assert plugins.pulumi_environment(home, cluster_info(tools))[KUBERNETES_PROVIDER_VARIABLE] == ""
 
 
-def test_a_stack_of_stand_ins_stays_with_them(home: LocalHome, tools: dict[str, str], official: Path) -> None:
-    begin(home, __standIn="mistral-on-l4")
-    assert plugins.install(home, tools)["kubernetes"] == "stand-in"
+def test_a_provider_that_is_only_half_downloaded_is_not_used(home: LocalHome, tools: dict[str, str], official: Path) -> None:
+    official.parent.with_name(f"{official.parent.name}.partial").write_text("")
+    assert plugins.install(home, tools)["kubernetes"] == "built"
 
 
-def test_a_stack_of_the_official_plugin_does_not_go_on_without_it(home: LocalHome, tools: dict[str, str]) -> None:
+def test_only_one_provider_lies_in_a_home(home: LocalHome, tools: dict[str, str], official: Path) -> None:
+    plugins.install(home, tools)
+    official.unlink()
+    plugins.install(home, tools)
+    assert sorted(file.name for file in home.pulumi_home.glob("plugins/resource-kubernetes-*")) == [
+        "resource-kubernetes-v4.25.0",
+        "resource-kubernetes-v4.25.0.lock",
+    ]
+
+
+def test_a_stack_goes_on_with_the_built_provider_that_began_it(home: LocalHome, tools: dict[str, str], official: Path) -> None:
+    begin(home, version="4.25.0", kubeconfig="x")
+    assert plugins.install(home, tools)["kubernetes"] == "built"
+
+
+def test_a_stack_of_the_users_own_provider_does_not_go_on_without_it(home: LocalHome, tools: dict[str, str]) -> None:
     begin(home, kubeconfig="x")
-    with pytest.raises(plugins.PluginError, match="brought up with the official plugin"):
+    with pytest.raises(plugins.PluginError, match=r"brought up with the plugin resource-kubernetes-v4\.34\.2, which is no longer"):
+        plugins.install(home, tools)
+
+
+def test_a_stack_of_the_former_stand_in_is_refused_with_the_way_out(home: LocalHome, tools: dict[str, str]) -> None:
+    begin(home, __standIn="mistral-on-l4")
+    with pytest.raises(plugins.PluginError, match=r"older version of this project.*demo down --purge"):
         plugins.install(home, tools)
 
 
@@ -146,7 +186,7 @@ def test_no_secret_is_in_the_environment(home: LocalHome, tools: dict[str, str])
     assert not any(secret in value for value in environment.values())
 
 
-@pytest.mark.parametrize("module", ["kubernetes.server", "language_python.host"])
+@pytest.mark.parametrize("module", ["language_python.host"])
 def test_a_plugin_starts_without_what_takes_longest_to_import(module: str) -> None:
     heavy = ("pydantic", "urllib3", "yaml", "boto3", "pulumi.resource", "mistral_on_l4.config.settings")
     program = f"import sys, embedded.plugins.{module}\nprint([name for name in {heavy} if name in sys.modules])"
