@@ -48,16 +48,8 @@ def _processes(root: Path) -> Iterator[tuple[int, str]]:
 
 def _is_a_program_of_ours(arguments: list[str]) -> bool:
     name = Path(arguments[0]).name
-    tools = {
-        "pulumi-resource-kubernetes",
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kserve-manager",
-        "manager",
-        "versitygw",
-    }
+    control_plane = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "manager"}
+    tools = control_plane | {"pulumi-resource-kubernetes", "versitygw"}
     # Our plugins of Pulumi are told what to import by -c.
     return name in tools or any(argument.startswith("embedded") or "from embedded.plugins." in argument for argument in arguments)
 
