@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from bench.empty_program import write_empty_program
 from embedded import plugins, processes
 from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 
@@ -54,11 +55,9 @@ class MeasuredStack:
         return {step: count for step, count in history[0]["resourceChanges"].items() if step not in ("same", "read")}
 
     def empty_program(self) -> Path:
-        """A Pulumi program in Python with no resource, in the same backend."""
+        """A Pulumi program with no resource that imports the same SDK classes, in the same backend."""
         folder = self._folder / "empty"
-        folder.mkdir(exist_ok=True)
-        (folder / "Pulumi.yaml").write_text("name: empty\nruntime: python\n")
-        (folder / "__main__.py").write_text("import pulumi\n")
+        write_empty_program(folder, "local")
         self._run(["pulumi", "stack", "init", "local"], folder, self.environment(), False)
         return folder
 
