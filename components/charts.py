@@ -5,30 +5,44 @@ A chart is installed by Helm's own code (`Release`), since these have hooks and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import Namespace
+from pulumi_kubernetes.helm.v3 import Release
 
-from components.aws.gpu_node_pool import POOLS_ALONE
-from components.kubernetes import Namespace
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.names import STACK_LABEL
+from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, STACK_LABEL
 from mistral_on_l4.config.settings import ImagesSettings
-from mistral_on_l4.manifests.metadata import MANAGER_LABELS
+from mistral_on_l4.manifests.metadata import MANAGER_LABELS, metadata
+from mistral_on_l4.manifests.placement import POOLS_ALONE
+
+# Set by a rehearsal, which has no network: the folder of its own small charts, one folder each. Nothing else may set it.
+REHEARSAL_CHARTS = "MISTRAL_ON_L4_REHEARSAL_CHARTS"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """chart: its name in `repository`, or a whole oci:// address; version: exactly as the project tags it."""
+    """release: what it is called in the cluster; chart: its name in `repository`, or a whole oci:// address.
 
-    name: str
+    version: exactly as the project tags it.
+    """
+
+    release: str
     chart: str
     version: str
     namespace: str
     repository: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in its Chart.yaml."""
+        return self.chart.rpartition("/")[2]
 
 
 CERT_MANAGER = Chart("cert-manager", "oci://quay.io/jetstack/charts/cert-manager", "v1.21.1", "cert-manager")
@@ -41,77 +55,108 @@ DCGM_EXPORTER = Chart("dcgm-exporter", "dcgm-exporter", "4.8.2", "nvidia", "http
 CHARTS = (CERT_MANAGER, KSERVE_CRD, KSERVE, DEVICE_PLUGIN, DCGM_EXPORTER)
 
 _TIMEOUT_SECONDS = 600
-_GPU_NODES = {"nvidia.com/gpu.present": "true"}
-_GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+_GPU_NODES = {GPU_PRESENT_LABEL: "true"}
 
 
 @dataclass(frozen=True)
 class ChartsArgs:
-    """storage_memory: limit of the container that downloads a checkpoint into a service's pod."""
+    """storage_memory: limit of the container that downloads a checkpoint into a service's pod; rehearsal: of the account.
+
+    deployment_mode: KServe's, of services that name none.
+    """
 
     images: ImagesSettings
     deployment_mode: str
     storage_memory: str = "4Gi"
+    rehearsal: bool = False
 
 
 class Charts(pulumi.ComponentResource):
     """cert_manager: certificates can be asked for; serving_ready: InferenceServices can be declared; ready: everything is there.
 
-    Destroy goes the other way, so that no object of theirs is left without the controller that takes its finalizer off.
+    What runs the controllers comes before it, in `depends_on`. Destroy goes the other way, so that no object of theirs is left
+    without the controller that takes its finalizer off.
     """
 
     cert_manager: pulumi.Resource
     serving_ready: list[pulumi.Resource]
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self,
-        name: str,
-        args: ChartsArgs,
-        provider: k8s.Provider,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """depends_on: nodes that run the controllers."""
+    def __init__(self, name: str, args: ChartsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:cluster:Charts", name, None, opts)
-        self._name, self._provider = name, provider
-        self._namespaces = {
+        folder = rehearsal_folder(args.rehearsal)
+        namespaces = {
             namespace: Namespace(
                 f"{name}-{namespace}",
                 metadata={"name": namespace, "labels": {**MANAGER_LABELS, STACK_LABEL: pulumi.get_stack()}},
-                opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
+                opts=pulumi.ResourceOptions(parent=self),
             )
             for namespace in sorted({chart.namespace for chart in CHARTS})
         }
-        self.cert_manager = self._release(CERT_MANAGER, cert_manager_values(args.images))
-        definitions = self._release(KSERVE_CRD, {})
+
+        def release(chart: Chart, values: Mapping[str, Any], *after: pulumi.Resource) -> Release:
+            return Release(
+                f"{name}-{chart.release}",
+                name=chart.release,
+                **source(chart, folder),
+                namespace=chart.namespace,
+                values=dict(values),
+                # A failed installation is taken back whole, so that the next `pulumi up` starts from nothing.
+                atomic=True,
+                cleanup_on_fail=True,
+                timeout=_TIMEOUT_SECONDS,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[namespaces[chart.namespace], *after]),
+            )
+
+        self.cert_manager = release(CERT_MANAGER, cert_manager_values(args.images))
+        definitions = release(KSERVE_CRD, {})
         # The controller's certificate comes from cert-manager; its pod waits for the Secret.
-        kserve = self._release(KSERVE, kserve_values(args), self.cert_manager, definitions)
-        self.serving_ready = [kserve]
-        gpu = [
-            self._release(DEVICE_PLUGIN, device_plugin_values(args.images)),
-            self._release(DCGM_EXPORTER, dcgm_values(args.images)),
+        kserve = release(KSERVE, kserve_values(args), self.cert_manager, definitions)
+        storage = CustomResource(
+            f"{name}-storage-container",
+            api_version="serving.kserve.io/v1alpha1",
+            kind="ClusterStorageContainer",
+            metadata=metadata("services-with-a-storage-key"),
+            spec=storage_container(args),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[kserve]),
+        )
+        self.serving_ready = [kserve, storage]
+        self.ready = [
+            self.cert_manager,
+            *self.serving_ready,
+            release(DEVICE_PLUGIN, device_plugin_values(args.images)),
+            release(DCGM_EXPORTER, dcgm_values(args.images)),
         ]
-        self.ready = [self.cert_manager, kserve, *gpu]
         self.register_outputs({})
 
-    def _release(self, chart: Chart, values: Mapping[str, Any], *after: pulumi.Resource) -> k8s.helm.v3.Release:
-        return k8s.helm.v3.Release(
-            f"{self._name}-{chart.name}",
-            name=chart.name,
-            chart=chart.chart,
-            version=chart.version,
-            namespace=chart.namespace,
-            repository_opts={"repo": chart.repository} if chart.repository else None,
-            values=dict(values),
-            # A failed installation is taken back whole, so that the next `pulumi up` starts from nothing.
-            atomic=True,
-            cleanup_on_fail=True,
-            timeout=_TIMEOUT_SECONDS,
-            opts=pulumi.ResourceOptions(
-                parent=self, provider=self._provider, depends_on=[self._namespaces[chart.namespace], *after]
-            ),
+
+# -- where charts come from --------------------------------------------------------------------------------------------------
+
+
+def rehearsal_folder(rehearsal: bool) -> Path | None:
+    """The folder that a rehearsal takes its charts from; None: from their projects' addresses. Raises pulumi.RunError."""
+    folder = os.environ.get(REHEARSAL_CHARTS)
+    if not folder:
+        return None
+    if not rehearsal:
+        raise pulumi.RunError(
+            f"{REHEARSAL_CHARTS} names {folder}: its charts install nothing that works, and this is no rehearsal but an account "
+            f"of AWS; unset it"
         )
+    return Path(folder)
+
+
+def source(chart: Chart, folder: Path | None) -> dict[str, Any]:
+    """The arguments of a Release that say which chart it installs."""
+    if folder is not None:
+        return {"chart": str(folder / chart.name), "version": chart.version}
+    found: dict[str, Any] = {"chart": chart.chart, "version": chart.version}
+    if chart.repository:
+        found["repository_opts"] = {"repo": chart.repository}
+    return found
+
+
+# -- what they are told ------------------------------------------------------------------------------------------------------
 
 
 def cert_manager_values(images: ImagesSettings) -> dict[str, Any]:
@@ -131,10 +176,8 @@ def cert_manager_values(images: ImagesSettings) -> dict[str, Any]:
 
 
 def kserve_values(args: ChartsArgs) -> dict[str, Any]:
-    storage: dict[str, Any] = {
-        # Four files at a time; with the chart's 1 CPU and 1 GiB a 47 GB checkpoint is slow, and at times killed.
-        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "4", "memory": args.storage_memory}}
-    }
+    # What is downloaded by an address of its own; a service that names a storage key gets `storage_container` instead.
+    storage: dict[str, Any] = {"resources": _download_resources(args)}
     controller: dict[str, Any] = {
         "deploymentMode": args.deployment_mode,
         # Nothing is exposed by KServe itself: no ingress controller is needed, and none is asked for.
@@ -143,7 +186,29 @@ def kserve_values(args: ChartsArgs) -> dict[str, Any]:
     if args.images.mirror:
         storage["image"] = _mirrored("docker.io/kserve/storage-initializer", args.images)
         controller["image"] = _mirrored("docker.io/kserve/kserve-controller", args.images)
+        # The chart's own version of it: it stands in one value with the name.
+        controller["rbacProxyImage"] = _mirrored("quay.io/brancz/kube-rbac-proxy:v0.18.0", args.images)
     return {"kserve": {"controller": controller, "storage": storage}}
+
+
+def storage_container(args: ChartsArgs) -> dict[str, Any]:
+    """The spec of a ClusterStorageContainer for services that name a storage key and a path.
+
+    Up to v0.20 the chart's resources reach only services with an address such as s3://: with a key, the address that KServe looks
+    containers up by begins with its own placeholder, none of the chart's formats fits, and 1 CPU and 1 GiB are built in
+    (pkg/controller/v1beta1/inferenceservice/components/component.go, pkg/credentials/service_account_credentials.go).
+    """
+    return {
+        "container": {"name": "storage-initializer", "resources": _download_resources(args)},
+        "supportedUriFormats": [{"prefix": "<scheme-placeholder>://"}],
+        "supportsMultiModelDownload": True,
+        "workloadType": "initContainer",
+    }
+
+
+def _download_resources(args: ChartsArgs) -> dict[str, Any]:
+    """Four files at a time: with 1 CPU and 1 GiB a 47 GB checkpoint is slow, and at times killed."""
+    return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "4", "memory": args.storage_memory}}
 
 
 def device_plugin_values(images: ImagesSettings) -> dict[str, Any]:
@@ -151,7 +216,7 @@ def device_plugin_values(images: ImagesSettings) -> dict[str, Any]:
         # The chart's own affinity looks for labels of Node Feature Discovery, or for this one, which our pools carry.
         "nodeSelector": _GPU_NODES,
         "affinity": POOLS_ALONE,
-        "tolerations": [_GPU_TOLERATION],
+        "tolerations": [dict(GPU_TOLERATION)],
         "resources": _resources("10m", "64Mi", "128Mi"),
     }
     if images.mirror:
@@ -164,7 +229,7 @@ def dcgm_values(images: ImagesSettings) -> dict[str, Any]:
         # By default it keeps off tainted nodes, and crashes on those without a GPU.
         "nodeSelector": _GPU_NODES,
         "affinity": POOLS_ALONE,
-        "tolerations": [_GPU_TOLERATION],
+        "tolerations": [dict(GPU_TOLERATION)],
         # Its kind exists only where the Prometheus operator is installed.
         "serviceMonitor": {"enabled": False},
         # It settles close to 512 MiB, the chart's limit.
@@ -179,5 +244,5 @@ def _resources(cpu: str, memory: str, limit: str) -> dict[str, Any]:
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}
 
 
-def _mirrored(repository: str, images: ImagesSettings) -> str:
-    return image("charts", images, repository)
+def _mirrored(reference: str, images: ImagesSettings) -> str:
+    return image("charts", images, reference)

@@ -95,8 +95,11 @@ class EksPlatform(pulumi.ComponentResource):
         )
         storage, nodes_ready = self._software(subnets)
         self.storage_class, self.store_storage_class = storage.default, storage.store
-        charts_args = ChartsArgs(settings.images, self.deployment_mode)
-        self._charts = Charts("charts", charts_args, self.provider, nodes_ready, self._child)
+        self._charts = Charts(
+            "charts",
+            ChartsArgs(settings.images, self.deployment_mode, rehearsal=self.rehearsal),
+            pulumi.ResourceOptions(parent=self, provider=self.provider, depends_on=nodes_ready),
+        )
         self.cluster_ready: Sequence[pulumi.Resource] = [*storage.ready, *self._charts.ready]
         self.serving_ready: Sequence[pulumi.Resource] = self._charts.serving_ready
 
