@@ -7,6 +7,7 @@ laid over as well.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -153,6 +154,20 @@ def _postgres(_cluster: ClusterInfo) -> Program:
     )
 
 
+def _idle(_cluster: ClusterInfo) -> Program:
+    return Program(
+        "idle",
+        "nothing: what this would control or measure does not exist here, or something else does it",
+        ("idle",),
+        {f"{ROOT}/bin": _IMAGES / "idle" / "bin"},
+        {"PATH": PATH},
+    )
+
+
+def _succeed(cluster: ClusterInfo) -> Program:
+    return dataclasses.replace(_idle(cluster), name="succeed", entrypoint=("succeed",))
+
+
 def _postgres_folder() -> Path | None:
     """The folder of the newest PostgreSQL with everything a first start needs."""
     programs = ("postgres", "initdb", "pg_isready")
@@ -192,6 +207,15 @@ _PROGRAMS: Mapping[str, Callable[[ClusterInfo], Program]] = {
     "docker.io/kserve/storage-initializer": _storage_initializer,
     "ghcr.io/kubeflow/model-registry/server": _model_registry,
     "docker.io/library/postgres": _postgres,
+    # Of a rehearsal's charts (embedded/charts).
+    "quay.io/jetstack/cert-manager-controller": _idle,
+    "quay.io/jetstack/cert-manager-webhook": _idle,
+    "quay.io/jetstack/cert-manager-cainjector": _idle,
+    "quay.io/jetstack/cert-manager-startupapicheck": _succeed,
+    "docker.io/kserve/kserve-controller": _idle,
+    "quay.io/brancz/kube-rbac-proxy": _idle,
+    "nvcr.io/nvidia/k8s-device-plugin": _idle,
+    "nvcr.io/nvidia/k8s/dcgm-exporter": _idle,
 }
 
 
