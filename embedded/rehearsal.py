@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Layer = Literal["service", "registry, store or KServe", "system node", "GPU node", "cluster", "network"]
+Layer = Literal["service", "certificate", "registry, store or KServe", "system node", "GPU node", "cluster", "network"]
 
 # What has to be gone before what, when a stack is destroyed. GPU nodes need not wait for the registry: they bill more.
 ORDER: tuple[tuple[Layer, Layer], ...] = (
     ("service", "registry, store or KServe"),
+    # With cert-manager's kinds go their objects, needed or not: Helm asks nobody.
+    ("certificate", "registry, store or KServe"),
     ("service", "GPU node"),
     ("service", "system node"),
     ("registry, store or KServe", "system node"),
@@ -23,6 +25,7 @@ ORDER: tuple[tuple[Layer, Layer], ...] = (
     ("GPU node", "cluster"),
     ("cluster", "network"),
 )
+RELEASE = "kubernetes:helm.sh/v3:Release"
 _SYSTEM_PREFIXES = ("system-", "storage-")
 
 
@@ -43,9 +46,11 @@ def layer_of(resource: Mapping[str, Any]) -> Layer | None:
     meta = inputs.get("metadata") or {}
     if token == "kubernetes:serving.kserve.io/v1beta1:InferenceService":
         return "service"
+    if token.startswith("kubernetes:cert-manager.io/"):
+        return "certificate"
     if token in ("kubernetes:apps/v1:StatefulSet", "kubernetes:apps/v1:Deployment") and meta.get("labels"):
         return "registry, store or KServe"
-    if token == "kubernetes:helm.sh/v3:Release" and inputs.get("name") in ("kserve", "kserve-crd", "cert-manager"):
+    if token == RELEASE and inputs.get("name") in ("kserve", "kserve-crd", "cert-manager"):
         return "registry, store or KServe"
     if token == "aws:eks/nodeGroup:NodeGroup":
         return "system node" if str(inputs.get("nodeGroupNamePrefix")).startswith(_SYSTEM_PREFIXES) else "GPU node"
@@ -112,7 +117,9 @@ def _layers(resources: Iterable[Mapping[str, Any]]) -> dict[Layer, list[Mapping[
 
 
 def _needed(early: Mapping[str, Any], late: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of GPU nodes, a service needs those of its own pool."""
+    """Of GPU nodes, a service needs those of its own pool; a certificate needs cert-manager."""
+    if layer_of(early) == "certificate":
+        return [found for found in late if found["type"] == RELEASE and found["inputs"]["name"] == "cert-manager"]
     if early["type"].endswith(":InferenceService") and late and layer_of(late[0]) == "GPU node":
         predictor = early["inputs"]["spec"]["predictor"]
         pool = (predictor.get("nodeSelector") or {}).get("mistral-on-l4/pool", "")

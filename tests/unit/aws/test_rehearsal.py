@@ -57,6 +57,18 @@ def test_a_missing_dependency_is_named() -> None:
     assert "StatefulSet store does not depend on NodeGroup system" in edges_in_state(stack(store=())).violated
 
 
+def test_a_certificate_that_may_outlive_cert_manager_is_named_and_other_releases_are_none_of_its_business() -> None:
+    def release(name: str) -> dict[str, Any]:
+        return {**resource("kubernetes:helm.sh/v3:Release", name, "system"), "inputs": {"name": name}}
+
+    def with_certificate(*dependencies: str) -> list[dict[str, Any]]:
+        certificate = resource("kubernetes:cert-manager.io/v1:Certificate", "certificate", *dependencies)
+        return [*stack(), release("cert-manager"), release("kserve"), certificate]
+
+    violated = set(edges_in_state(with_certificate()).violated) - set(edges_in_state(with_certificate("cert-manager")).violated)
+    assert violated == {"Certificate certificate does not depend on Release cert-manager"}
+
+
 def test_a_component_between_two_resources_ties_them_too() -> None:
     resources = stack(service=("pool",))
     resources.append(resource("mistral-on-l4:x:Component", "component", "store"))
