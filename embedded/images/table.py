@@ -21,7 +21,7 @@ from mistral_on_l4.planner.catalogue.loading import load_catalogue
 ROOT = "/opt/mistral-on-l4"
 PATH = f"{ROOT}/bin:/usr/local/bin:/usr/bin:/bin"
 _IMAGES = Path(__file__).parent
-_PACKAGE = {f"{ROOT}/lib/mistral_on_l4": CHECKOUT / "mistral_on_l4"}
+_PACKAGE = {f"{ROOT}/lib/embedded": CHECKOUT / "embedded"}
 
 
 class NoProgram(Exception):
