@@ -15,11 +15,11 @@ from components.stack import StackInputs
 from components.weights import Weights, WeightsSeeder
 
 stack = StackInputs()
-platform = platform_for(stack.settings, stack.catalogue)
+platform = platform_for(stack)
 kubernetes = platform.provider
 
 namespaces = Namespaces("namespaces", stack.settings.namespaces, kubernetes, ResourceOptions(depends_on=[*platform.cluster_ready]))
-inside = ResourceOptions(depends_on=[*namespaces.all, *platform.inside(namespaces.all)])
+inside = ResourceOptions(depends_on=[*namespaces.all, *platform.prepare_namespaces(namespaces.all)])
 
 store = ObjectStore("store", stack.object_store(platform), kubernetes, inside)
 seeder = WeightsSeeder("seeder", stack.seeder(platform), store, kubernetes, inside)

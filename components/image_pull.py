@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as k8s
 
-from components.aws.gpu_node_pool import POOLS_ALONE
 from components.kubernetes import DaemonSet
 from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.placement import POOLS_ALONE
 from mistral_on_l4.manifests.serving import Placement
 
 NAME = "engine-image"
 
 
+@dataclass(frozen=True)
+class ImagePullArgs:
+    """image: the engine's; namespace: of the services; placement: the nodes that it is pulled onto."""
+
+    image: str
+    namespace: str
+    placement: Placement
+    pull_secret: str | None = None
+
+
 class ImagePull(pulumi.ComponentResource):
     """A pod on each GPU node of the stack that holds the image and sleeps. Nothing waits for it: a start without it is slower."""
 
-    def __init__(
-        self,
-        name: str,
-        image: str,
-        namespace: str,
-        placement: Placement,
-        pull_secret: str | None,
-        provider: k8s.Provider,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, args: ImagePullArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:cluster:ImagePull", name, None, opts)
         pod: dict[str, Any] = {
             "automountServiceAccountToken": False,
-            "nodeSelector": dict(placement.node_selector),
-            "tolerations": [dict(toleration) for toleration in placement.tolerations],
+            "nodeSelector": dict(args.placement.node_selector),
+            "tolerations": [dict(toleration) for toleration in args.placement.tolerations],
             "affinity": POOLS_ALONE,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
             "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
                     "name": "hold",
-                    "image": image,
+                    "image": args.image,
                     "command": ["sleep", "infinity"],
                     # No GPU is asked for, so none is taken from a service.
                     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "none"}],
@@ -50,16 +49,16 @@ class ImagePull(pulumi.ComponentResource):
                 }
             ],
         }
-        if pull_secret:
-            pod["imagePullSecrets"] = [{"name": pull_secret}]
+        if args.pull_secret:
+            pod["imagePullSecrets"] = [{"name": args.pull_secret}]
         tags = labels(NAME, "image-pull")
         DaemonSet(
             f"{name}-daemon-set",
-            metadata=metadata(NAME, namespace, tags, {"pulumi.com/skipAwait": "true"}),
+            metadata=metadata(NAME, args.namespace, tags, {"pulumi.com/skipAwait": "true"}),
             spec={
                 "selector": {"matchLabels": selector(NAME, "image-pull")},
                 "template": {"metadata": {"labels": tags}, "spec": pod},
             },
-            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({})

@@ -100,7 +100,7 @@ class StackInputs:
             namespace=self.settings.namespaces.registry,
             client_namespaces=(self.settings.namespaces.services,),
             image=self._image("registry"),
-            database=platform.registry_database,
+            database=self.settings.traits.registry_database,
             database_image=self._image("postgres"),
             database_password=self.secrets["database-password"],
             storage_class=platform.storage_class,
@@ -145,7 +145,9 @@ class StackInputs:
             # The runtime is shared, so its /dev/shm is sized for the service that needs most; memory is only used when written.
             shm_size=max((service.pod.shm_size for service in self.plan.services if service.pod), key=_mebibytes, default="1Gi"),
             services=tuple(service.name for service in self.plan.services),
-            storage_config=self._storage_config(store, platform.store_ca_config_map) if platform.declares_storage_config else None,
+            storage_config=self._storage_config(store, platform.store_ca_config_map)
+            if self.settings.traits.declares_storage_config
+            else None,
             api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
             job_image=self._image("jobs"),
             scripts=jobs.scripts("check_service"),
@@ -179,7 +181,7 @@ class StackInputs:
             "modelregistry.opendatahub.io/registered-model-id": ids.apply(lambda found: found["registeredModelId"]),
             "modelregistry.opendatahub.io/model-version-id": ids.apply(lambda found: found["modelVersionId"]),
         }
-        labelled = platform.registry_link == "labels"
+        labelled = self.settings.traits.registry_link == "labels"
         one_user = plan.at(1)
         return ServiceSpec(
             name=service.name,
@@ -194,7 +196,7 @@ class StackInputs:
             ready_seconds=max(plan.ready_seconds, 300),
             predicted_ttft_ms=one_user.ttft_ms,
             predicted_tpot_ms=one_user.tpot_ms,
-            deployment_mode=platform.deployment_mode,
+            deployment_mode=self.settings.traits.deployment_mode,
             key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self.settings.access.auth == "token" else None,
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from components.kubernetes import ConfigMap, KubernetesObject, Secret
 from mistral_on_l4.manifests import object_store
@@ -43,19 +42,12 @@ class StoreCertificate(pulumi.ComponentResource):
 
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self,
-        name: str,
-        args: StoreCertificateArgs,
-        provider: k8s.Provider,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """depends_on: cert-manager, and the namespaces."""
+    def __init__(self, name: str, args: StoreCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """It depends on cert-manager, and the namespaces."""
         super().__init__("mistral-on-l4:storage:StoreCertificate", name, None, opts)
-        self._namespace, self._provider = args.namespace, provider
-        child = pulumi.ResourceOptions(parent=self, provider=provider)
-        root = self._object(f"{name}-self-signed", "Issuer", "minio-self-signed", {"selfSigned": {}}, depends_on)
+        self._namespace = args.namespace
+        child = pulumi.ResourceOptions(parent=self)
+        root = self._object(f"{name}-self-signed", "Issuer", "minio-self-signed", {"selfSigned": {}}, [])
         authority = self._object(
             f"{name}-authority",
             "Certificate",
@@ -103,7 +95,7 @@ class StoreCertificate(pulumi.ComponentResource):
                     f"{name}-{namespace}",
                     metadata=metadata(TLS_SECRET, namespace),
                     string_data={"ca.crt": authority_text},
-                    opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
+                    opts=child,
                 )
             )
         self.ready.append(
@@ -112,7 +104,7 @@ class StoreCertificate(pulumi.ComponentResource):
                 metadata=metadata(CA_CONFIG_MAP, args.service_namespace),
                 # A certificate is public; that it came out of a Secret does not make it one.
                 data={CA_KEY: pulumi.Output.unsecret(authority_text)},
-                opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on]),
+                opts=child,
             )
         )
         self.register_outputs({})
@@ -126,5 +118,5 @@ class StoreCertificate(pulumi.ComponentResource):
             kind=kind,
             metadata=metadata(object_name, self._namespace, annotations=_WAIT),
             spec=spec,
-            opts=pulumi.ResourceOptions(parent=self, provider=self._provider, depends_on=[*depends_on]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*depends_on]),
         )

@@ -41,7 +41,7 @@ def record(stack: str, config: Mapping[str, str]) -> Recording:
     finally:
         local._refuse_another_stack = refuse
     resources = (
-        Declared(found.token, found.name, found.urn, _plain(dict(found.inputs)), found.parent)
+        Declared(found.token, found.name, found.urn, _plain(dict(found.inputs)), found.parent, found.provider)
         for found in engine.resources
         if found.token != "pulumi:pulumi:Stack"
     )

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-
-from components.aws.resources import Addon
+from pulumi_aws import eks
 
 
 @dataclass(frozen=True)
@@ -21,35 +20,32 @@ class AddonSpec:
     pod_role: tuple[str, pulumi.Input[str]] | None = None
 
 
+@dataclass(frozen=True)
+class AddonsArgs:
+    cluster_name: pulumi.Input[str]
+    addons: Sequence[AddonSpec]
+
+
 class Addons(pulumi.ComponentResource):
     """A set of add-ons at the version that EKS takes for the cluster's Kubernetes; `ready` when all are active."""
 
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self,
-        name: str,
-        cluster_name: pulumi.Input[str],
-        addons: Sequence[AddonSpec],
-        tags: Mapping[str, str],
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, args: AddonsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:aws:Addons", name, None, opts)
         self.ready = [
-            Addon(
+            eks.Addon(
                 f"{name}-{addon.name}",
                 addon_name=addon.name,
-                cluster_name=cluster_name,
+                cluster_name=args.cluster_name,
                 configuration_values=json.dumps(addon.configuration) if addon.configuration else None,
                 pod_identity_associations=(
-                    [{"serviceAccount": addon.pod_role[0], "roleArn": addon.pod_role[1]}] if addon.pod_role else None
+                    [{"service_account": addon.pod_role[0], "role_arn": addon.pod_role[1]}] if addon.pod_role else None
                 ),
                 resolve_conflicts_on_create="OVERWRITE",
                 resolve_conflicts_on_update="OVERWRITE",
-                tags=dict(tags),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[*depends_on]),
+                opts=pulumi.ResourceOptions(parent=self),
             )
-            for addon in addons
+            for addon in args.addons
         ]
         self.register_outputs({})

@@ -1,20 +1,19 @@
-"""The EKS control plane, or the answers of one that exists."""
+"""The EKS control plane: one that the stack makes, or one that exists."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
+from pulumi_aws import eks, vpc
 
-from components.aws.resources import AccessEntry, AccessPolicyAssociation, EksCluster, SecurityGroupIngressRule, lookup
 from components.aws.service_role import ServiceRole, ServiceRoleArgs
-from components.aws.tags import named
+from components.aws.tags import name_tag
 from mistral_on_l4.config.names import STACK_TAG
 from mistral_on_l4.config.settings import ClusterSettings
 
-# Addresses that nobody has on the internet (RFC 1918): whoever comes from them has a way into the network already.
+# Addresses that nobody has on the internet (RFC 1918): anyone who comes from them has a way into the network already.
 PRIVATE_RANGES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 ADMIN_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
@@ -26,74 +25,78 @@ class ClusterArgs:
     settings: ClusterSettings
     cluster_name: str
     subnet_ids: Sequence[pulumi.Input[str]]
-    tags: Mapping[str, str]
     inside: bool = False
 
 
 class Cluster(pulumi.ComponentResource):
-    """Answers how the control plane is reached.
+    """A control plane, and how it is reached. It goes before what it depends on, such as its network.
 
     cluster_name: known in a preview; name: the same once the cluster exists, for what is made in it; endpoint; ca: base64 of
     its certificate authority; identity: another one for a new cluster of the same name; ready: access and control plane.
     """
 
     cluster_name: str
+    version: str
     name: pulumi.Input[str]
     endpoint: pulumi.Input[str]
     ca: pulumi.Input[str]
     identity: pulumi.Input[str]
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self, name: str, args: ClusterArgs, depends_on: Sequence[pulumi.Resource], opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:aws:Cluster", name, None, opts)
-        self.cluster_name = args.cluster_name
-        settings, child = args.settings, pulumi.ResourceOptions(parent=self)
+        self._name = name
+        cluster = self._control_plane(args)
+        self.cluster_name, self.version = args.cluster_name, args.settings.version
+        self.name, self.endpoint = cluster.name, cluster.endpoint
+        # In the first preview nothing of it is known yet, and in a test of that there is not even an empty answer.
+        self.ca = cluster.certificate_authority.apply(lambda authority: (authority.data if authority else None) or "")
+        self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
+        self.ready = [cluster, *self._administrators(cluster, args.settings.admin_principal_arns)]
+        if args.inside or not args.settings.public_access_cidrs:
+            self.ready += self._reachable_inside(cluster, args.cluster_name)
+        self.register_outputs({"name": self.name, "endpoint": self.endpoint})
+
+    def _control_plane(self, args: ClusterArgs) -> eks.Cluster:
         role = ServiceRole(
-            f"{name}-control-plane",
-            ServiceRoleArgs(args.cluster_name, "eks", "eks.amazonaws.com", ["AmazonEKSClusterPolicy"], args.tags),
-            child,
+            f"{self._name}-control-plane",
+            ServiceRoleArgs(args.cluster_name, "eks", "eks.amazonaws.com", ["AmazonEKSClusterPolicy"]),
+            pulumi.ResourceOptions(parent=self),
         )
-        public = bool(settings.public_access_cidrs)
-        cluster = EksCluster(
-            f"{name}-cluster",
+        public = list(args.settings.public_access_cidrs)
+        return eks.Cluster(
+            f"{self._name}-cluster",
             name=args.cluster_name,
-            version=settings.version,
+            version=args.settings.version,
             role_arn=role.arn,
             # No self-managed copies of what the add-ons bring; changing this later replaces the cluster.
             bootstrap_self_managed_addons=False,
-            access_config={"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": True},
-            upgrade_policy={"supportType": "STANDARD"},
+            access_config={"authentication_mode": "API", "bootstrap_cluster_creator_admin_permissions": True},
+            upgrade_policy={"support_type": "STANDARD"},
             # No control plane logs: EKS writes them once more after deletion, into a new group that nobody removes.
             vpc_config={
-                "subnetIds": list(args.subnet_ids),
-                "endpointPrivateAccess": True,
-                "endpointPublicAccess": public,
-                **({"publicAccessCidrs": list(settings.public_access_cidrs)} if public else {}),
+                "subnet_ids": list(args.subnet_ids),
+                "endpoint_private_access": True,
+                "endpoint_public_access": bool(public),
+                "public_access_cidrs": public or None,
             },
-            tags=dict(args.tags),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # Without its policies EKS could not take its network interfaces and security group away again.
-                depends_on=[*role.ready, *depends_on],
+                depends_on=role.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create="30m", delete="30m"),
             ),
         )
-        self.name, self.endpoint = cluster.name, cluster.endpoint
-        authority: pulumi.Output[Any] = cluster.certificate_authority.apply(lambda found: found["data"] if found else None)
-        self.ca = authority
-        self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
-        self.ready = [cluster]
-        if args.inside or not public:
-            self.ready += self._reachable_inside(name, cluster, args)
-        for index, principal in enumerate(settings.admin_principal_arns):
-            entry = AccessEntry(
-                f"{name}-admin-{index}", cluster_name=cluster.name, principal_arn=principal, tags=dict(args.tags), opts=child
-            )
-            self.ready.append(
-                AccessPolicyAssociation(
-                    f"{name}-admin-{index}",
+
+    def _administrators(self, cluster: eks.Cluster, principal_arns: Sequence[str]) -> list[pulumi.Resource]:
+        """Access for whoever the settings name beside the cluster's creator."""
+        policies: list[pulumi.Resource] = []
+        for index, principal in enumerate(principal_arns):
+            child = pulumi.ResourceOptions(parent=self)
+            entry = eks.AccessEntry(f"{self._name}-admin-{index}", cluster_name=cluster.name, principal_arn=principal, opts=child)
+            policies.append(
+                eks.AccessPolicyAssociation(
+                    f"{self._name}-admin-{index}",
                     cluster_name=cluster.name,
                     principal_arn=entry.principal_arn,
                     policy_arn=ADMIN_POLICY,
@@ -101,21 +104,20 @@ class Cluster(pulumi.ComponentResource):
                     opts=child,
                 )
             )
-        self.register_outputs({"name": self.name, "endpoint": self.endpoint})
+        return policies
 
-    def _reachable_inside(self, name: str, cluster: EksCluster, args: ClusterArgs) -> list[pulumi.Resource]:
+    def _reachable_inside(self, cluster: eks.Cluster, cluster_name: str) -> list[pulumi.Resource]:
         """EKS lets the cluster's own nodes alone to the private endpoint, and inside its network no other answers to its name."""
-        config: pulumi.Output[Any] = cluster.vpc_config
         return [
-            SecurityGroupIngressRule(
-                f"{name}-inside-{cidr.partition('/')[0]}",
-                security_group_id=config.apply(lambda found: found.get("clusterSecurityGroupId")),
+            vpc.SecurityGroupIngressRule(
+                f"{self._name}-inside-{cidr.partition('/')[0]}",
+                security_group_id=cluster.vpc_config.apply(lambda config: config.cluster_security_group_id or ""),
                 cidr_ipv4=cidr,
                 ip_protocol="tcp",
                 from_port=443,
                 to_port=443,
                 description="API server, from inside",
-                tags=named(args.tags, f"{args.cluster_name}-inside"),
+                tags=name_tag(f"{cluster_name}-inside"),
                 opts=pulumi.ResourceOptions(parent=self),
             )
             for cidr in PRIVATE_RANGES
@@ -124,7 +126,7 @@ class Cluster(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class AdoptedCluster:
-    """A cluster that exists: the same answers, without a resource. subnet_ids: where it has its network interfaces, in vpc."""
+    """A cluster that exists: reached in the same way, without a resource. subnet_ids: where it has its network interfaces, in vpc."""
 
     cluster_name: str
     endpoint: str
@@ -143,32 +145,32 @@ class AdoptedCluster:
         return []
 
 
-def adopt(cluster_name: str, region: str) -> AdoptedCluster:
+def adopt(cluster_name: str, region: str, ask: pulumi.InvokeOptions) -> AdoptedCluster:
     """Looks an existing cluster up. Raises pulumi.RunError if there is none, or if it is not working."""
-    if cluster_name not in (names := _cluster_names(region)):
+    if cluster_name not in (names := eks.get_clusters(opts=ask).names):
         raise pulumi.RunError(
             f"there is no EKS cluster {cluster_name!r} in {region} (there are: {', '.join(sorted(names)) or 'none'}): correct "
             "mistral-on-l4:cluster.name, or set cluster.existing to false to have it made"
         )
-    found = _cluster(cluster_name, region)
-    if found["status"] != "ACTIVE":
-        raise pulumi.RunError(f"EKS cluster {cluster_name!r} is {found['status']}, not ACTIVE: wait, or look at it in the console")
+    known = eks.get_cluster(name=cluster_name, opts=ask)
+    if known.status != "ACTIVE":
+        raise pulumi.RunError(f"EKS cluster {cluster_name!r} is {known.status}, not ACTIVE: wait, or look at it in the console")
     return AdoptedCluster(
         cluster_name,
-        found["endpoint"],
-        found["certificateAuthorities"][0]["data"],
-        f"{found['arn']}@{found['createdAt']}",
-        tuple(found["vpcConfig"]["subnetIds"]),
-        found["vpcConfig"]["vpcId"],
-        found["version"],
+        known.endpoint,
+        known.certificate_authorities[0].data,
+        f"{known.arn}@{known.created_at}",
+        tuple(known.vpc_config.subnet_ids),
+        known.vpc_config.vpc_id,
+        known.version,
     )
 
 
-def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> bool:
+def refuse_foreign_cluster(cluster_name: str, region: str, stack: str, ask: pulumi.InvokeOptions) -> bool:
     """Whether the stack's cluster is there. Says at preview that its name is taken, by one that another stack or a person made."""
-    if cluster_name not in _cluster_names(region):
+    if cluster_name not in eks.get_clusters(opts=ask).names:
         return False
-    owner = (_cluster(cluster_name, region).get("tags") or {}).get(STACK_TAG)
+    owner = (eks.get_cluster(name=cluster_name, opts=ask).tags or {}).get(STACK_TAG)
     if owner != stack:
         whose = f"belongs to stack {owner!r}" if owner else "was not made by this project"
         raise pulumi.RunError(
@@ -176,12 +178,3 @@ def refuse_foreign_cluster(cluster_name: str, region: str, stack: str) -> bool:
             "adopt it (mistral-on-l4:cluster.existing: true)"
         )
     return True
-
-
-def _cluster_names(region: str) -> Sequence[str]:
-    names: Sequence[str] = lookup("aws:eks/getClusters:getClusters", region=region)["names"]
-    return names
-
-
-def _cluster(name: str, region: str) -> Mapping[str, Any]:
-    return lookup("aws:eks/getCluster:getCluster", name=name, region=region)

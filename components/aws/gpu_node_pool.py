@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
 
 from components.aws.node_pool import NodePool, NodePoolArgs
-from mistral_on_l4.config.names import POOL_LABEL
+from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TAINT, POOL_LABEL
 from mistral_on_l4.config.settings import PoolSettings
 from mistral_on_l4.planner.catalogue import Instance
 
 AMI_TYPE = "AL2023_x86_64_NVIDIA"
-TAINT_KEY = "nvidia.com/gpu"
-# The device plugin's chart schedules only where this label is; up to Kubernetes 1.34 no node sets it by itself.
-PRESENT_LABEL = "nvidia.com/gpu.present"
-# An adopted cluster may have GPU nodes of its owner's, with the same label and software of their own: these are the stack's.
-POOLS_ALONE = {
-    "nodeAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": {
-            "nodeSelectorTerms": [{"matchExpressions": [{"key": POOL_LABEL, "operator": "Exists"}]}]
-        }
-    }
-}
 # An image of 17.5 GB unpacked and a 47 GB checkpoint, twice, where the instance has no disk of its own.
 _WITHOUT_NVME_GIB = 200
 # Images arrive at about this rate; above 125 MiB/s a root volume costs more, and is only paid where it is the place for weights.
@@ -51,13 +40,7 @@ class GpuNodePool(pulumi.ComponentResource):
 
     nodes: pulumi.Resource
 
-    def __init__(
-        self,
-        name: str,
-        args: GpuNodePoolArgs,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, args: GpuNodePoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:aws:GpuNodePool", name, None, opts)
         settings, nvme = args.settings, args.instance.nvme_gb > 0
         pool = NodePool(
@@ -78,11 +61,10 @@ class GpuNodePool(pulumi.ComponentResource):
                 nvme=nvme,
                 root_gib=args.root_gib if nvme else _WITHOUT_NVME_GIB,
                 root_throughput=125 if nvme else _WITHOUT_NVME_MIBPS,
-                labels={POOL_LABEL: settings.name, PRESENT_LABEL: "true"},
-                taints={TAINT_KEY: ("present", "NO_SCHEDULE")},
+                labels={POOL_LABEL: settings.name, GPU_PRESENT_LABEL: "true"},
+                taints={GPU_TAINT["key"]: (GPU_TAINT["value"], "NO_SCHEDULE")},
                 tags=args.tags,
             ),
-            depends_on,
             pulumi.ResourceOptions(parent=self),
         )
         self.nodes = pool.nodes

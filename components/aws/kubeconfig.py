@@ -5,8 +5,11 @@ from __future__ import annotations
 import pulumi
 
 
-def kubeconfig(cluster_name: str, region: str, endpoint: pulumi.Input[str], ca: pulumi.Input[str]) -> pulumi.Output[str]:
-    """JSON text of it. No credential is in it: `demo eks-token` signs with whatever AWS credentials its caller has."""
+def kubeconfig(
+    cluster_name: str, region: str, profile: str | None, endpoint: pulumi.Input[str], ca: pulumi.Input[str]
+) -> pulumi.Output[str]:
+    """JSON text of it, without a credential: `demo eks-token` signs as the profile, or with its caller's AWS credentials."""
+    signer = ["--profile", profile] if profile else []
     return pulumi.Output.json_dumps(
         {
             "apiVersion": "v1",
@@ -23,7 +26,7 @@ def kubeconfig(cluster_name: str, region: str, endpoint: pulumi.Input[str], ca: 
                             "interactiveMode": "Never",
                             # By its name: the file stands in the stack's state, and other machines have other paths.
                             "command": "demo",
-                            "args": ["eks-token", "--cluster", cluster_name, "--region", region],
+                            "args": ["eks-token", "--cluster", cluster_name, "--region", region, *signer],
                             "installHint": "`demo` is not on PATH: activate the project's environment (. .venv/bin/activate)",
                         }
                     },

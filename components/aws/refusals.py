@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence, Set
 
@@ -23,11 +22,11 @@ _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):(?P<kind>user|
 _CALLER = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|assumed-role)/(?P<path>.+)")
 
 
-def refuse_another_stack(cluster: AdoptedCluster, settings: Settings) -> None:
+def refuse_another_stack(cluster: AdoptedCluster, settings: Settings, profile: str | None) -> None:
     """Looks into an adopted cluster before anything is declared; one that cannot be looked into is only warned of."""
     name = cluster.cluster_name
     try:
-        token = token_status(session(settings.region), name, settings.region)["token"]
+        token = token_status(session(settings.region, profile), name, settings.region)["token"]
         config = {
             "current-context": name,
             "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
@@ -71,28 +70,8 @@ def refuse_reserved_names(settings: Settings, reserved: Set[str]) -> None:
         raise pulumi.RunError(f"{PROJECT}:pools.groups: the platform has a pool {taken[0]!r} of its own: choose another name")
 
 
-def refuse_exposure(settings: Settings) -> None:
-    if settings.access.exposure != "none":
-        raise pulumi.RunError(
-            f"{PROJECT}:access.exposure {settings.access.exposure!r} is not built for platform 'eks': vLLM's key guards /v1 alone, "
-            "so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` reach it"
-        )
-
-
-def refuse_two_regions(region: str) -> None:
-    """The lookups and the plan use the stack's region, the provider its own: they must be one."""
-    if (configured := pulumi.Config("aws").get("region")) and configured != region:
-        raise pulumi.RunError(f"{PROJECT}:region is {region} and aws:region is {configured}: set one of them only, or both alike")
-    surroundings = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if not configured and surroundings and surroundings != region:
-        raise pulumi.RunError(
-            f"the stack's region is {region} and the environment's (AWS_REGION) is {surroundings}, where its resources would be "
-            "made: `pulumi config set aws:region` says which"
-        )
-
-
 def refuse_principals(principals: Sequence[str], creator: str | None) -> None:
-    """Administrators that EKS would not take. creator: ARN of whoever is about to make the cluster, and administers it by that."""
+    """Administrators that EKS would not take. creator: ARN of the principal that is about to make the cluster, and so administers it."""
     key = f"{PROJECT}:cluster.adminPrincipalArns"
     for principal in principals:
         if not (found := _PRINCIPAL.fullmatch(principal)):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-
-from components.aws.resources import Role, RolePolicyAttachment
+from pulumi_aws import iam
 
 # IAM appends 26 characters of its own to a prefix, and a role's name has at most 64.
 _LONGEST_PREFIX = 38
@@ -22,12 +21,11 @@ class ServiceRoleArgs:
     purpose: str
     service: str
     policies: Sequence[str]
-    tags: Mapping[str, str]
     actions: Sequence[str] = ("sts:AssumeRole",)
 
 
 class ServiceRole(pulumi.ComponentResource):
-    """Answers `arn`, and `ready`: who uses the role waits for its policies and, at destroy, goes before they do."""
+    """`arn`, and `ready`: who uses the role waits for its policies and, at destroy, goes before they do."""
 
     arn: pulumi.Output[str]
     ready: list[pulumi.Resource]
@@ -36,16 +34,15 @@ class ServiceRole(pulumi.ComponentResource):
         super().__init__("mistral-on-l4:aws:ServiceRole", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         trust = {"Effect": "Allow", "Principal": {"Service": args.service}, "Action": list(args.actions)}
-        role = Role(
+        role = iam.Role(
             f"{name}-role",
             name_prefix=role_prefix(args.cluster_name, args.purpose),
             assume_role_policy=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
-            tags=dict(args.tags),
             opts=child,
         )
         self.arn = role.arn
         self.ready = [
-            RolePolicyAttachment(
+            iam.RolePolicyAttachment(
                 f"{name}-{policy.rpartition('/')[2]}", role=role.name, policy_arn=f"arn:aws:iam::aws:policy/{policy}", opts=child
             )
             for policy in args.policies

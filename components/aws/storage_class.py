@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes import storage
 
-from components.kubernetes import StorageClass
 from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 
@@ -19,28 +19,30 @@ _BASE_IOPS = 3000
 _IOPS_PER_MIBPS = 4
 
 
+@dataclass(frozen=True)
+class StorageClassesArgs:
+    """throughput_mibps: of the store's volume; tags: of the volumes, which the aws provider's default ones do not reach."""
+
+    throughput_mibps: int
+    tags: Mapping[str, str]
+
+
 class StorageClasses(pulumi.ComponentResource):
-    """`default`: the cluster's default, at gp3's baseline; `store`: for the weights, with the throughput that the settings ask."""
+    """`default`: the cluster's default, at gp3's baseline; `store`: for the weights, with the throughput that the settings ask.
+
+    It depends on the EBS driver, which must outlive every volume of these classes.
+    """
 
     default: pulumi.Input[str]
     store: pulumi.Input[str]
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self,
-        name: str,
-        throughput_mibps: int,
-        tags: Mapping[str, str],
-        provider: k8s.Provider,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """depends_on: the EBS driver, which must outlive every volume of these classes."""
+    def __init__(self, name: str, args: StorageClassesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:aws:StorageClasses", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on])
+        child = pulumi.ResourceOptions(parent=self)
         self.ready = [
-            _gp3(f"{name}-default", DEFAULT, BASE_THROUGHPUT, tags, True, child),
-            _gp3(f"{name}-store", STORE, throughput_mibps, tags, False, child),
+            _gp3(f"{name}-default", DEFAULT, BASE_THROUGHPUT, args.tags, True, child),
+            _gp3(f"{name}-store", STORE, args.throughput_mibps, args.tags, False, child),
         ]
         self.default, self.store = DEFAULT, STORE
         self.register_outputs({})
@@ -48,11 +50,11 @@ class StorageClasses(pulumi.ComponentResource):
 
 def _gp3(
     name: str, class_name: str, throughput: int, tags: Mapping[str, str], default: bool, opts: pulumi.ResourceOptions
-) -> StorageClass:
+) -> storage.v1.StorageClass:
     annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
     # All values are strings to the driver. Volumes carry no tag of the cluster, so `demo sweep` finds them by these.
     tagging = {f"tagSpecification_{index}": f"{key}={text}" for index, (key, text) in enumerate(sorted(tags.items()), 1)}
-    return StorageClass(
+    return storage.v1.StorageClass(
         name,
         metadata={
             "name": class_name,

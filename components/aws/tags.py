@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from mistral_on_l4.config.names import STACK_TAG
 from mistral_on_l4.config.settings import TagSettings
 
@@ -15,6 +13,6 @@ def stack_tags(stack: str, settings: TagSettings) -> dict[str, str]:
     return tags
 
 
-def named(tags: Mapping[str, str], name: str) -> dict[str, str]:
-    """The tags and a `Name`, which is what AWS's console shows."""
-    return {**tags, "Name": name}
+def name_tag(name: str) -> dict[str, str]:
+    """What AWS's console shows. All other tags are the provider's default ones."""
+    return {"Name": name}

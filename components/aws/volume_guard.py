@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from components.kubernetes import ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, NetworkPolicy, ServiceAccount
 from mistral_on_l4 import jobs
@@ -32,17 +31,10 @@ class VolumeGuard(pulumi.ComponentResource):
 
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self,
-        name: str,
-        args: VolumeGuardArgs,
-        provider: k8s.Provider,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """depends_on: the storage driver, and nodes."""
+    def __init__(self, name: str, args: VolumeGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """It depends on the storage driver, and on nodes."""
         super().__init__("mistral-on-l4:aws:VolumeGuard", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[*depends_on])
+        child = pulumi.ResourceOptions(parent=self)
         texts = jobs.scripts(_SCRIPT)
         scripts = f"{manifests.NAME}-{fingerprint(texts)}"
         config = ConfigMap(f"{name}-scripts", metadata=metadata(scripts, NAMESPACE), data=texts, immutable=True, opts=child)
@@ -66,9 +58,8 @@ class VolumeGuard(pulumi.ComponentResource):
             spec=spec,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                provider=provider,
                 # Its account outlives it: what it waits for at its end, it has to read.
-                depends_on=[*depends_on, config, account, binding, policy],
+                depends_on=[config, account, binding, policy],
                 custom_timeouts=pulumi.CustomTimeouts(delete=f"{manifests.GRACE_SECONDS + 60}s"),
             ),
         )

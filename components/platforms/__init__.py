@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import pulumi
 
-from components.platforms.base import Platform
-from mistral_on_l4.config.settings import Settings
+from components.platforms.base import Platform, PlatformInputs
 from mistral_on_l4.config.traits import PlatformName
-from mistral_on_l4.planner.catalogue import Catalogue
 
 
-def platform_for(settings: Settings, catalogue: Catalogue) -> Platform:
+def platform_for(stack: PlatformInputs) -> Platform:
     """The platform that the settings name. Raises pulumi.RunError in words when it cannot be used."""
-    match settings.platform:
+    match stack.settings.platform:
         case PlatformName.LOCAL:
             from components.platforms.local import LocalPlatform
 
-            return LocalPlatform("local", settings, catalogue)
+            return LocalPlatform("local", stack)
         case PlatformName.EKS:
             from components.platforms.eks import EksPlatform
 
-            return EksPlatform("eks", settings, catalogue)
+            return EksPlatform("eks", stack)
         case PlatformName.OPENSHIFT:
             raise pulumi.RunError("platform 'openshift' is not built yet: use 'local' or 'eks'")

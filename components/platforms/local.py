@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
+from components.platforms.base import PlatformInputs
 from components.platforms.provider_version import local_provider_version
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import ApiError, KubeClient
@@ -24,10 +24,6 @@ from mistral_on_l4.planner.catalogue import Catalogue, Instance
 class LocalPlatform(pulumi.ComponentResource):
     """Answers of the embedded cluster. Its nodes are Node objects of ours, which the node agent keeps alive."""
 
-    deployment_mode: Literal["Standard", "RawDeployment"] = "Standard"
-    declares_storage_config = True
-    registry_database: Literal["file", "postgresql"] = "file"
-    registry_link: Literal["labels", "annotations"] = "annotations"
     store_placement: Placement | None = None
     store_tls_secret: str | None = None
     store_ca_config_map: str | None = None
@@ -39,8 +35,9 @@ class LocalPlatform(pulumi.ComponentResource):
     cluster_ready: Sequence[pulumi.Resource] = ()
     serving_ready: Sequence[pulumi.Resource] = ()
 
-    def __init__(self, name: str, settings: Settings, catalogue: Catalogue, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: PlatformInputs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:local:Platform", name, None, opts)
+        settings, catalogue = args.settings, args.catalogue
         home = LocalHome.default()
         try:
             cluster = home.cluster()
@@ -68,7 +65,7 @@ class LocalPlatform(pulumi.ComponentResource):
     def nodes(self, pool: str, after: Sequence[pulumi.Resource] = ()) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (they are free)
         return self._pools[pool]
 
-    def inside(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (nothing is needed)
+    def prepare_namespaces(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (nothing is needed)
         return ()
 
     def _nodes(self, pool: PoolSettings, instance: Instance, region: str) -> list[pulumi.Resource]:

@@ -1,4 +1,4 @@
-"""AWS clients of the commands, and AWS's errors in words. The Pulumi program itself never uses them."""
+"""AWS clients of the commands and of the look into an adopted cluster, and AWS's errors in words."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ class AwsTrouble(Exception):
         super().__init__(f"{what}: {fix}" if fix else what)
 
 
-def session(region: str) -> Any:
-    """Credentials as every AWS tool finds them: environment, profile, SSO, instance."""
+def session(region: str, profile: str | None = None) -> Any:
+    """Credentials of the profile, or as every AWS tool finds them: environment, profile, SSO, instance. Raises AwsTrouble."""
     import boto3
 
-    return boto3.Session(region_name=region)
+    with in_words():
+        return boto3.Session(region_name=region, profile_name=profile)
 
 
 def client(of: Any, service: str, region: str | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""`demo eks-token`: what Kubernetes clients run to get a token for EKS; its caller's AWS credentials sign it, nothing is stored."""
+"""`demo eks-token`: what Kubernetes clients run to get a token for EKS; a profile or its caller's AWS credentials sign it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ API_VERSION = "client.authentication.k8s.io/v1"
 def eks_token(
     cluster: Annotated[str, typer.Option(help="Name of the EKS cluster.")],
     region: Annotated[str, typer.Option(help="Its region.")],
+    profile: Annotated[str | None, typer.Option(help="AWS profile that signs, in place of the caller's credentials.")] = None,
 ) -> None:
     """Print an ExecCredential for an EKS cluster."""
     ledger = os.environ.get(LEDGER_VARIABLE)
     try:
-        status = rehearsal_status(Path(ledger), cluster) if ledger else token_status(session(region), cluster, region)
+        status = rehearsal_status(Path(ledger), cluster) if ledger else token_status(session(region, profile), cluster, region)
     except AwsTrouble as error:
         raise Failure(str(error)) from None
     print(json.dumps({"apiVersion": API_VERSION, "kind": "ExecCredential", "spec": {}, "status": status}))

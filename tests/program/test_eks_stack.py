@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from tests.support.account import OUTPUTS, ZONES, account, existing
-from tests.support.engine import Engine, run
+from tests.support.engine import Engine
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AwsTrouble("no AWS credentials")
 
     monkeypatch.setattr(refusals, "token_status", nobody)
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -173,7 +175,6 @@ def test_the_control_plane_takes_access_entries_standard_support_and_no_default_
     assert cluster.inputs["bootstrapSelfManagedAddons"] is False
     # Its log group would come back after destroy.
     assert "enabledClusterLogTypes" not in cluster.inputs
-    assert cluster.inputs["tags"] == {"mistral-on-l4:stack": "dev", "owner": "platform-team", "expires": "2027-01-31"}
 
 
 def test_the_api_is_private_unless_addresses_are_named(up: Callable[..., Any]) -> None:
@@ -400,12 +401,6 @@ def test_a_pool_of_the_platforms_own_name_is_refused(up: Callable[..., Any]) -> 
         up(pools={"groups": groups}, services=services)
 
 
-@pytest.mark.parametrize("exposure", ["internal-load-balancer", "route"])
-def test_an_exposure_that_is_not_built_is_refused_and_not_ignored(up: Callable[..., Any], exposure: str) -> None:
-    with pytest.raises(pulumi.RunError, match=rf"access\.exposure '{exposure}' is not built for platform 'eks'"):
-        up(access={"exposure": exposure})
-
-
 # -- nodes -------------------------------------------------------------------------------------------------------------------
 
 
@@ -466,16 +461,16 @@ def test_a_newer_image_is_ignored_and_a_pinned_one_wanted(
 ) -> None:
     from components.aws import node_pool
 
+    # The engine is told of them, and the recording one does not keep them.
     options: dict[str, pulumi.ResourceOptions] = {}
 
-    class Noted(node_pool.NodeGroup):
-        __annotations__: dict[str, Any] = {}
+    node_group = node_pool.eks.NodeGroup
 
-        def __init__(self, name: str, /, *, opts: pulumi.ResourceOptions, **inputs: Any) -> None:
-            options[name] = opts
-            super().__init__(name, opts=opts, **inputs)
+    def noted(name: str, *, opts: pulumi.ResourceOptions, **inputs: Any) -> Any:
+        options[name] = opts
+        return node_group(name, opts=opts, **inputs)
 
-    monkeypatch.setattr(node_pool, "NodeGroup", Noted)
+    monkeypatch.setattr(node_pool.eks, "NodeGroup", noted)
     run_program(stack="dev", engine=engine_of(), cluster=cluster)
     found = options["pool-l4-1gpu-nodes"]
     assert (found.ignore_changes, found.replace_on_changes) == (ignored, replaces)
@@ -764,108 +759,161 @@ def test_a_preview_before_the_first_up_declares_everything_though_it_knows_no_en
     assert missing == set()
 
 
-def test_nothing_that_bills_lacks_the_tags_of_its_stack(up: Callable[..., Any]) -> None:
-    untagged = {
-        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
-        "aws:ec2/routeTableAssociation:RouteTableAssociation",
-        "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
-    }
-    for found in up().resources:
-        if found.token.startswith("aws:") and found.token not in untagged:
-            assert found.inputs["tags"].items() >= {"mistral-on-l4:stack": "dev", "owner": "platform-team"}.items(), found.name
+# -- the account's provider ------------------------------------------------------------------------------------------------------
 
 
-def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.aws import refusals
-
-    class Config:
-        def __init__(self, _: str) -> None: ...
-
-        def get(self, _: str) -> str:
-            return "eu-central-1"
-
-    monkeypatch.setattr(refusals.pulumi, "Config", Config)
-    with pytest.raises(pulumi.RunError, match="region is us-east-1 and aws:region is eu-central-1"):
-        refusals.refuse_two_regions("us-east-1")
+STACK_TAGS = {"mistral-on-l4:stack": "dev", "owner": "platform-team", "expires": "2027-01-31"}
+SHARED = {"clusters": {"shared": existing("shared")}}
+ADOPTED = {"name": "shared", "existing": True}
 
 
-@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_a_region_of_the_environment_that_is_not_the_stacks_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    from components.aws import refusals
-
-    pulumi.runtime.set_all_config({})
-    monkeypatch.setenv(variable, "eu-central-1")
-    with pytest.raises(pulumi.RunError, match=r"the stack's region is us-east-1 and the environment's .* is eu-central-1"):
-        refusals.refuse_two_regions("us-east-1")
-    refusals.refuse_two_regions("eu-central-1")
-    pulumi.runtime.set_all_config({"aws:region": "us-east-1"})
-    refusals.refuse_two_regions("us-east-1")
+def account_provider(engine: Any) -> Any:
+    (provider,) = engine.of("pulumi:providers:aws")
+    return provider
 
 
-# -- names of the provider's schema, since the stack's own classes have none -----------------------------------------------
-
-
-def test_every_aws_input_at_any_depth_is_one_of_the_locked_providers_schema(up: Callable[..., Any]) -> None:
-    import generated
-
-    everything = [*up().resources, *up(cluster={"adminPrincipalArns": ["arn:aws:iam::123456789012:role/admin"]}).resources]
-    declared = [found for found in everything if found.token.startswith("aws:")]
-    assert len({found.token for found in declared}) == 17
-    unknown = [
-        f"{found.token}{path}"
-        for found in declared
-        for path in generated.unknown_inputs(found.inputs, generated.resource_class(found.token)[1])
-    ]
-    assert unknown == []
-
-
-def test_every_class_of_the_stack_has_the_type_and_the_outputs_of_the_providers_schema() -> None:
-    import generated
-    from pydantic.alias_generators import to_camel
-
-    from components.aws.resources import AwsResource
-
-    for ours in AwsResource.__subclasses__():
-        theirs, _ = generated.resource_class(ours.type_token)
-        assert {to_camel(name) for name in ours.__annotations__} <= generated.output_names(theirs), ours.type_token
-
-
-def test_what_lies_inside_an_input_reaches_the_provider_as_it_is() -> None:
-    from components.aws.resources import EksCluster, Vpc
-
-    tags = {"cidr_block": "a tag", "enableDnsSupport": "another"}
-    read: list[Any] = []
-
-    def program() -> None:
-        Vpc("network", cidr_block="10.0.0.0/16", enable_dns_support=True, tags=tags)
-        cluster = EksCluster("cluster", role_arn="a role")
-        cluster.certificate_authority.apply(read.append)
-        with pytest.raises(AttributeError, match="EksCluster has no output 'no_such'"):
-            _ = cluster.no_such
-
-    engine = run(program, Engine(outputs=OUTPUTS))
-    (network,) = engine.of("aws:ec2/vpc:Vpc")
-    assert network.inputs == {"cidrBlock": "10.0.0.0/16", "enableDnsSupport": True, "tags": tags}
-    assert read == [{"data": "Q0E="}]
-
-
-@pytest.mark.parametrize("misspelt", [{"cidr_block": "10.0.0.0/16"}, {"routes": [{"gateway_id": "igw-1"}]}])
-def test_a_name_that_the_providers_schema_does_not_have_is_found(misspelt: Mapping[str, Any]) -> None:
-    import generated
-
-    assert list(generated.unknown_inputs(misspelt, generated.resource_class("aws:ec2/routeTable:RouteTable")[1]))
-
-
-def test_every_question_to_the_account_is_one_of_the_providers_schema(up: Callable[..., Any]) -> None:
-    import generated
-
-    shared = {"clusters": {"shared": existing("shared")}}
+def test_everything_on_aws_is_made_and_asked_by_the_stacks_own_provider(up: Callable[..., Any]) -> None:
     network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
-    engines = [up(), up(shared, cluster={"name": "shared", "existing": True}), up(network=network)]
-    asked = [call for engine in engines for call in engine.arguments]
-    assert {token for token, _ in asked} == set(account())
-    answers = account(**shared)
-    for token, arguments in asked:
-        known, answered = generated.function_names(token)
-        assert set(arguments) <= known, token
-        assert set(answers[token](arguments)) <= answered, token
+    admins = {"adminPrincipalArns": ["arn:aws:iam::123456789012:role/admin"]}
+    for engine in (up(), up(SHARED, cluster=ADOPTED), up(network=network), up(cluster=admins), up(pools={"start": "after-seed"})):
+        provider = account_provider(engine)
+        made = [found for found in engine.resources if found.token.startswith("aws:")]
+        assert made
+        assert {found.provider for found in made} == {provider.urn}
+        assert engine.invoked
+        assert set(engine.asked_of) == {provider.urn}
+
+
+def test_every_object_goes_to_the_cluster_by_its_own_provider(up: Callable[..., Any]) -> None:
+    for engine in (up(), up(SHARED, cluster=ADOPTED)):
+        (provider,) = engine.of("pulumi:providers:kubernetes")
+        objects = [found for found in engine.resources if found.token.startswith("kubernetes:")]
+        assert objects
+        assert {found.provider for found in objects} == {provider.urn}
+
+
+def test_the_region_is_the_stacks_whatever_the_environment_says(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    engine = run_program(stack="dev", engine=engine_of(), **{"aws:region": "us-east-1"})
+    assert account_provider(engine).inputs["region"] == "us-east-1"
+    # Where it is not named for the program, it is the provider's.
+    assert not any("region" in arguments for _, arguments in engine.arguments)
+
+
+def test_two_regions_in_one_configuration_are_refused(up: Callable[..., Any]) -> None:
+    with pytest.raises(pulumi.RunError, match="mistral-on-l4:region is us-east-1 and aws:region is eu-central-1: set one of them"):
+        up(region="us-east-1", **{"aws:region": "eu-central-1"})
+
+
+def test_all_that_bills_is_tagged_by_the_provider_and_what_it_does_not_reach_by_itself(up: Callable[..., Any]) -> None:
+    engine = up()
+    assert json.loads(account_provider(engine).inputs["defaultTags"]) == {"tags": STACK_TAGS}
+    # Its own tags would win over the provider's.
+    assert not any(
+        set(STACK_TAGS) & set(found.inputs.get("tags") or {}) for found in engine.resources if found.token.startswith("aws:")
+    )
+    for template in engine.of("LaunchTemplate"):
+        for spec in template.inputs["tagSpecifications"]:
+            assert spec["tags"].items() >= STACK_TAGS.items()
+    driver = json.loads(_addon(engine, "aws-ebs-csi-driver").inputs["configurationValues"])
+    assert driver["controller"]["extraVolumeTags"] == STACK_TAGS
+    for name in ("gp3", "gp3-weights"):
+        parameters = engine.named("StorageClass", name).inputs["parameters"]
+        assert {f"{key}={value}" for key, value in STACK_TAGS.items()} <= set(parameters.values())
+
+
+def test_tags_that_a_company_asks_of_everything_stand_beside_the_stacks_own(up: Callable[..., Any]) -> None:
+    engine = up(**{"aws:defaultTags": {"tags": {"cost-centre": "4711", "owner": "somebody"}}})
+    wanted = {**STACK_TAGS, "cost-centre": "4711"}
+    assert json.loads(account_provider(engine).inputs["defaultTags"]) == {"tags": wanted}
+    for spec in template_of(engine, "l4-4gpu").inputs["tagSpecifications"]:
+        assert spec["tags"].items() >= wanted.items()
+
+
+def test_tags_reach_the_provider_as_they_are_also_where_they_are_called_like_an_input(up: Callable[..., Any]) -> None:
+    tags = {"cidr_block": "a tag", "vpcId": "another"}
+    engine = up(**{"aws:defaultTags": {"tags": tags}})
+    assert json.loads(account_provider(engine).inputs["defaultTags"])["tags"].items() >= tags.items()
+    for spec in template_of(engine, "system").inputs["tagSpecifications"]:
+        assert spec["tags"].items() >= tags.items()
+    (public,) = [found for found in engine.of("aws:ec2/subnet:Subnet") if "public" in found.name]
+    assert set(public.inputs["tags"]) == {"Name"}
+
+
+def test_who_makes_the_cluster_signs_for_its_tokens_as_well(up: Callable[..., Any]) -> None:
+    engine = up(**{"aws:profile": "demo-admin"})
+    assert account_provider(engine).inputs["profile"] == "demo-admin"
+    (kubernetes,) = engine.of("pulumi:providers:kubernetes")
+    (user,) = json.loads(kubernetes.inputs["kubeconfig"])["users"]
+    assert user["user"]["exec"]["args"][-2:] == ["--profile", "demo-admin"]
+    assert "profile" not in account_provider(up()).inputs
+
+
+def test_the_look_into_an_adopted_cluster_signs_by_the_profile_too(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.aws import refusals
+
+    asked: list[Any] = []
+    monkeypatch.setattr(refusals, "session", lambda *arguments: asked.append(arguments))
+    run_program(stack="dev", engine=engine_of(**SHARED), cluster=ADOPTED, **{"aws:profile": "demo-admin"})
+    assert asked == [("us-east-1", "demo-admin")]
+
+
+@pytest.mark.parametrize("key", ["accessKey", "secretKey", "token"])
+def test_a_static_key_in_the_configuration_is_refused_and_not_shown(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], key: str
+) -> None:
+    engine = engine_of()
+    with pytest.raises(pulumi.RunError, match=rf"aws:{key} is a credential .* set aws:profile NAME") as refusal:
+        run_program(stack="dev", engine=engine, **{f"aws:{key}": "not-to-be-shown"})
+    assert "not-to-be-shown" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert not [found for found in engine.resources if "aws" in found.token]
+
+
+def test_a_role_to_assume_belongs_into_a_profile(up: Callable[..., Any]) -> None:
+    with pytest.raises(pulumi.RunError, match="aws:assumeRoles is not used, .* would sign as somebody else"):
+        up(**{"aws:assumeRoles": [{"roleArn": "arn:aws:iam::123456789012:role/ops"}]})
+
+
+def test_no_key_of_the_providers_configuration_is_ignored_in_silence(up: Callable[..., Any]) -> None:
+    import pulumi_aws
+    from pydantic.alias_generators import to_snake
+
+    from components.aws import provider
+
+    handled = {*provider.TEXTS, *provider.VALUES, *provider.STATIC_KEYS, *provider.OTHER_PRINCIPALS, *provider.NOT_BUILT}
+    known = {name for name in inspect.signature(pulumi_aws.ProviderArgs).parameters if name != "__self__"}
+    assert known <= {to_snake(key) for key in handled} | {"region", "default_tags"}
+    engine = up(
+        **{"aws:maxRetries": 3, "aws:allowedAccountIds": ["123456789012"], "aws:httpProxy": "http://proxy.example.com:3128"}
+    )
+    inputs = account_provider(engine).inputs
+    assert (inputs["maxRetries"], inputs["allowedAccountIds"]) == ("3", '["123456789012"]')
+    assert inputs["httpProxy"] == "http://proxy.example.com:3128"
+
+
+# -- the engine's image ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_that_is_pulled_ahead_is_the_one_that_serves(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components import stack
+
+    plan_stack = stack.plan_stack
+
+    def with_another_image(*args: Any, **kwargs: Any) -> Any:
+        plan = plan_stack(*args, **kwargs)
+        services = [dataclasses.replace(service, image="registry.example.com/vllm:next") for service in plan.services]
+        return dataclasses.replace(plan, services=tuple(services))
+
+    monkeypatch.setattr(stack, "plan_stack", with_another_image)
+    for mirror, image in ({}, "registry.example.com/vllm:next"), ({"mirror": "mirror.example.com"}, "mirror.example.com/vllm:next"):
+        engine = run_program(stack="dev", engine=engine_of(), images=mirror)
+        (pulled,) = engine.named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]["containers"]
+        (runtime,) = engine.of("ServingRuntime")
+        assert pulled["image"] == runtime.inputs["spec"]["containers"][0]["image"] == image

@@ -26,7 +26,11 @@ def account(
         "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": offerings,
         "aws:eks/getClusters:getClusters": lambda _: {"names": list(clusters), "id": "us-east-1"},
         "aws:eks/getCluster:getCluster": lambda args: clusters[args["name"]],
-        "aws:ec2/getSubnet:getSubnet": lambda args: {"id": args["id"], "availabilityZone": f"us-east-1{args['id'][-1]}"},
+        "aws:ec2/getSubnet:getSubnet": lambda args: {
+            "id": args["id"],
+            "availabilityZone": f"us-east-1{args['id'][-1]}",
+            "vpcId": "vpc-1",
+        },
         "aws:ssm/getParameter:getParameter": lambda args: {"name": args["name"], "value": "1.36.1-20260714"},
     }
 

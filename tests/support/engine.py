@@ -17,7 +17,11 @@ _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 @dataclass(frozen=True)
 class Registered:
-    """A resource as the program declared it: type token, name, inputs (unwrapped), URNs it depends on, paths of secret inputs."""
+    """A resource as the program declared it.
+
+    token: of its type; inputs: unwrapped; depends_on, parent, provider: URNs, "" for the default provider; secrets: paths of
+    secret inputs.
+    """
 
     token: str
     name: str
@@ -26,13 +30,15 @@ class Registered:
     parent: str = ""
     secrets: frozenset[str] = frozenset()
     urn: str = ""
+    provider: str = ""
 
 
 @dataclass
 class Engine(pulumi_mocks.Mocks):
-    """Answers every registration with its inputs and an id; `calls` maps an invoke's token to its answer.
+    """Answers every registration with its inputs and an id.
 
-    unknown: in previews, the tokens whose outputs stay unknown, as they are before the first `up`.
+    calls: what answers an invoke, by its token; outputs: what only the provider knows, by type; arguments: (token, arguments) of
+    every invoke, and asked_of: the URN of the provider that it went to.
     """
 
     calls: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = field(default_factory=dict)
@@ -40,6 +46,7 @@ class Engine(pulumi_mocks.Mocks):
     resources: list[Registered] = field(default_factory=list)
     invoked: list[str] = field(default_factory=list)
     arguments: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    asked_of: list[str] = field(default_factory=list)
     error_hooks: dict[str, pulumi.ErrorHook] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
@@ -53,6 +60,7 @@ class Engine(pulumi_mocks.Mocks):
     def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         self.invoked.append(args.token)
         self.arguments.append((args.token, args.args))
+        self.asked_of.append((args.provider or "").rpartition("::")[0])
         if args.token not in self.calls:
             raise AssertionError(f"the program asked for {args.token}, which this test does not answer")
         return dict(self.calls[args.token](args.args)), []
@@ -95,7 +103,16 @@ class _Monitor(pulumi_mocks.MockMonitor):
         secrets: set[str] = set()
         plain = _unwrapped(inputs, "", secrets)
         self._engine.resources.append(
-            Registered(token, request.name, plain, tuple(request.dependencies), request.parent, frozenset(secrets), urn)
+            Registered(
+                token,
+                request.name,
+                plain,
+                tuple(request.dependencies),
+                request.parent,
+                frozenset(secrets),
+                urn,
+                request.provider.rpartition("::")[0],
+            )
         )
 
 
@@ -127,7 +144,8 @@ def run(
     preview: bool = False,
 ) -> Engine:
     """Runs a program against the engine until nothing is left to register, and returns the engine."""
-    pulumi.runtime.set_all_config({f"mistral-on-l4:{key}": value for key, value in (config or {}).items()})
+    whole = {key if ":" in key else f"mistral-on-l4:{key}": value for key, value in (config or {}).items()}
+    pulumi.runtime.set_all_config(whole)
 
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(engine, project="mistral-on-l4", stack=stack, preview=preview, monitor=_Monitor(engine))
