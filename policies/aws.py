@@ -163,11 +163,12 @@ def tags_of(resource: Resource) -> Mapping[str, Any] | None:
     """Tags as AWS will see them, the provider's default ones included; None where there can be none, or they are unknown."""
     if not declared(resource) or _UNTAGGED.match(resource.token):
         return None
-    own = at(resource.props, "tags")
+    own, merged = at(resource.props, "tags"), at(resource.props, "tagsAll")
     defaults = at(resource.provider, "defaultTags")
-    if own is UNKNOWN or defaults is UNKNOWN:
+    if UNKNOWN in (own, merged, defaults):
         return None
-    return {**mapping(_decoded(defaults), "tags"), **mapping(resource.props, "tagsAll"), **mapping(own)}
+    # The plugin has merged both by the time that a preview shows a resource; a program on mocks has no plugin.
+    return merged if isinstance(merged, Mapping) else {**mapping(_decoded(defaults), "tags"), **mapping(own)}
 
 
 def _decoded(value: Any) -> Any:

@@ -126,7 +126,7 @@ class Cluster(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class AdoptedCluster:
-    """A cluster that exists: reached in the same way, without a resource. subnet_ids: where it has its network interfaces, in vpc."""
+    """A cluster that exists: reached in the same way. subnet_ids: where it has its network interfaces, in vpc."""
 
     cluster_name: str
     endpoint: str

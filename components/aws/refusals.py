@@ -71,7 +71,7 @@ def refuse_reserved_names(settings: Settings, reserved: Set[str]) -> None:
 
 
 def refuse_principals(principals: Sequence[str], creator: str | None) -> None:
-    """Administrators that EKS would not take. creator: ARN of the principal that is about to make the cluster, and so administers it."""
+    """Administrators that EKS would not take. creator: ARN of who is about to make the cluster, and so administers it."""
     key = f"{PROJECT}:cluster.adminPrincipalArns"
     for principal in principals:
         if not (found := _PRINCIPAL.fullmatch(principal)):

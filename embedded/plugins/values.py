@@ -86,3 +86,13 @@ def reveal(value: Any) -> Any:
     if isinstance(value, list):
         return [reveal(item) for item in value]
     return value
+
+
+def has_unknown(value: Any) -> bool:
+    if isinstance(value, Secret):
+        return has_unknown(value.value)
+    if isinstance(value, dict):
+        return any(has_unknown(item) for item in value.values())
+    if isinstance(value, list):
+        return any(has_unknown(item) for item in value)
+    return value is UNKNOWN

@@ -18,7 +18,7 @@ from embedded.plugins.aws.ledger import AwsError, Ledger
 from embedded.plugins.aws.lookups import LOOKUPS
 from embedded.plugins.aws.service_model import problems
 from embedded.plugins.marks import MARK, MARK_VALUE
-from embedded.plugins.values import UNKNOWN, reveal
+from embedded.plugins.values import UNKNOWN, has_unknown, reveal
 from mistral_on_l4.aws.replacements import REPLACED_BY
 
 Values = dict[str, Any]
@@ -58,7 +58,8 @@ class Provider:
         self.cancelled = threading.Event()
         self.configure("us-east-1")
 
-    def configure(self, region: str) -> None:
+    def configure(self, region: str, default_tags: Mapping[str, str] | None = None) -> None:
+        self._default_tags = dict(default_tags or {})
         self.ledger = Ledger(ledger_path(self._home), region)
         self._bridge = self._given_bridge or EmbeddedBridge(self._home, region)
 
@@ -81,11 +82,18 @@ class Provider:
             return new, [
                 f"the stand-in for pulumi-aws does not know {', '.join(foreign)} of {token}: it refuses what it cannot check"
             ]
-        inputs = _with_name(kind, reveal(old), reveal(new))
+        inputs = self._with_all_tags(kind, _with_name(kind, reveal(old), reveal(new)))
         try:
-            return inputs, [problem for call in kind.calls(inputs) for problem in problems(call)]
+            return inputs, [problem for call in kind.calls(_as_sent(inputs)) for problem in problems(call)]
         except ValueError as error:
             return inputs, [str(error)]
+
+    def _with_all_tags(self, kind: Kind, inputs: Values) -> Values:
+        """With `tagsAll`, as the official provider adds them to what can have tags: its default ones, and over them the own."""
+        if "tags" not in kind.known:
+            return inputs
+        own = inputs.get("tags") or {}
+        return {**inputs, "tagsAll": UNKNOWN if has_unknown(own) else {**self._default_tags, **own}}
 
     def diff(self, token: str, state: Values, old: Values, new: Values) -> Differences:
         _refuse_foreign(state)
@@ -98,10 +106,10 @@ class Provider:
         """(id, outputs). Raises Refused, or InitFailed if AWS would keep what failed."""
         kind, inputs = _kind(token), reveal(inputs)
         if preview:
-            return "", {**inputs, **dict.fromkeys(kind.computed, UNKNOWN), **_tags_all(inputs)}
+            return "", {**inputs, **dict.fromkeys(kind.computed, UNKNOWN)}
         with self.ledger.open() as account:
             try:
-                entry = kind.enter(account, inputs)
+                entry = kind.enter(account, _as_sent(inputs))
             except AwsError as error:
                 self._refused(account, kind, urn, error)
             account.note("create", entry, urn)
@@ -112,7 +120,7 @@ class Provider:
                 raise AwsError(f"Create {kind.kind}", code, f"{message} (chosen to fail once, by the rehearsal)")
             with self.ledger.open() as account:
                 entry = account.entries[entry.id]
-                outputs = kind.settle(account, entry, inputs, self._bridge)
+                outputs = kind.settle(account, entry, _as_sent(inputs), self._bridge)
             kind.outside(entry, inputs, self._bridge)
         except AwsError as error:
             self._failed(kind, entry.id, urn, error)
@@ -123,7 +131,7 @@ class Provider:
             entry = account.entries[entry.id]
             entry.status = "ACTIVE"
             account.note("created", entry, urn)
-        return entry.id, {**inputs, **outputs, **_tags_all(inputs), MARK: MARK_VALUE}
+        return entry.id, {**inputs, **outputs, MARK: MARK_VALUE}
 
     def _failed(self, kind: Kind, key: str, urn: str, error: AwsError) -> None:
         with self.ledger.open() as account:
@@ -157,10 +165,10 @@ class Provider:
             entry = account.entries.get(identifier)
             if entry is None or entry.status != "ACTIVE":
                 raise Refused(f"{identifier} is {entry.status if entry else 'gone'}: destroy it, or `pulumi up --replace` it")
-            changed = kind.update(account, entry, inputs)
+            changed = kind.update(account, entry, _as_sent(inputs))
             account.note("update", entry, urn)
         kind.outside(entry, inputs, self._bridge)
-        return {**state, **inputs, **changed, **_tags_all(inputs)}
+        return {**state, **inputs, **changed}
 
     def delete(self, token: str, urn: str, identifier: str, state: Values) -> None:
         """Returns when it is gone. Raises Refused, as AWS does while something is still in it."""
@@ -209,8 +217,11 @@ def _with_name(kind: Kind, old: Values, new: Values) -> Values:
     return named
 
 
-def _tags_all(inputs: Values) -> Values:
-    return {"tagsAll": inputs["tags"]} if "tags" in inputs else {}
+def _as_sent(inputs: Values) -> Values:
+    """Inputs as AWS gets them: with all tags as the resource's, and none where there are none."""
+    sent = {key: value for key, value in inputs.items() if key not in ("tags", "tagsAll")}
+    tags = inputs.get("tagsAll", inputs.get("tags"))
+    return {**sent, "tags": tags} if tags or tags is UNKNOWN else sent
 
 
 def _refuse_foreign(state: Mapping[str, Any]) -> None:

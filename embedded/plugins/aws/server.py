@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -62,8 +63,8 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
                 context,
                 Refused("this stack was brought up with the official pulumi-aws plugin: the stand-in does not go on with it"),
             )
-        changed = [key for key in ("region",) if reveal(old.get(key)) != reveal(new.get(key))]
-        return _diff_response(changed, changed)
+        changed = [key for key in ("region", "defaultTags", "profile") if reveal(old.get(key)) != reveal(new.get(key))]
+        return _diff_response(changed, [key for key in changed if key == "region"])
 
     def Configure(self, request: Any, context: Any) -> Any:
         values = decode(request.args)
@@ -72,7 +73,7 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
                 context,
                 Refused("this stack was brought up with the official pulumi-aws plugin: the stand-in does not go on with it"),
             )
-        self.provider.configure(str(reveal(values["region"])))
+        self.provider.configure(str(reveal(values["region"])), default_tags(reveal(values.get("defaultTags"))))
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True)
 
     def Invoke(self, request: Any, context: Any) -> Any:
@@ -129,6 +130,12 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
             return Empty()
 
         return _answer(context, delete)
+
+
+def default_tags(given: Any) -> dict[str, str]:
+    """Tags of the provider's input `defaultTags`; an explicit provider gives its nested inputs as JSON text."""
+    value = json.loads(given) if isinstance(given, str) and given else given or {}
+    return dict(value.get("tags") or {})
 
 
 def _answer(context: Any, act: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ from embedded.home import LocalHome
 from embedded.plugins.aws.faults import Faults
 from embedded.plugins.aws.ledger import Entry
 from embedded.plugins.aws.provider import InitFailed, Provider, Refused
+from embedded.plugins.aws.server import default_tags
 from embedded.plugins.values import UNKNOWN
 
 TRUST = json.dumps(
@@ -318,3 +319,34 @@ def test_a_rule_of_the_clusters_group_comes_once_and_goes_before_the_cluster(acc
     for _, identifier, _ in reversed(list(account.made)):
         account.delete(identifier)
     assert account.left() == []
+
+
+def test_default_tags_reach_the_account_and_a_resources_own_win(account: Account) -> None:
+    account.provider.configure("us-east-1", default_tags('{"tags": {"owner": "all", "mistral-on-l4:stack": "dev"}}'))
+    _, outputs = account.create("aws:ec2/vpc:Vpc", cidrBlock="10.0.0.0/16", tags={"owner": "one", "Name": "net"})
+    assert outputs["tags"] == {"owner": "one", "Name": "net"}
+    assert outputs["tagsAll"] == {"owner": "one", "Name": "net", "mistral-on-l4:stack": "dev"}
+    account.cluster()
+    known = account.provider.invoke("aws:eks/getCluster:getCluster", {"name": "c"})
+    assert known["tags"] == {"owner": "all", "mistral-on-l4:stack": "dev"}
+    association = next(outputs for token, _, outputs in account.made if token.endswith(":RouteTableAssociation"))
+    assert "tagsAll" not in association
+    checked, _ = account.provider.check("aws:ec2/vpc:Vpc", {}, {"cidrBlock": "10.0.0.0/16", "tags": {"Name": UNKNOWN}})
+    assert checked["tagsAll"] is UNKNOWN
+
+
+def test_default_tags_that_aws_would_not_take_are_refused(account: Account) -> None:
+    account.provider.configure("us-east-1", {"owner": "x" * 300})
+    _, problems = account.provider.check("aws:eks/addon:Addon", {}, {"clusterName": "c", "addonName": "coredns"})
+    assert any("256" in problem for problem in problems)
+
+
+def test_changed_default_tags_update_what_carries_them_and_replace_nothing(account: Account) -> None:
+    token, inputs = "aws:ec2/vpc:Vpc", {"cidrBlock": "10.0.0.0/16"}
+    before, _ = account.provider.check(token, {}, inputs)
+    identifier, state = account.provider.create(token, "urn", before, False)
+    account.provider.configure("us-east-1", {"expires": "2027-01-31"})
+    after, _ = account.provider.check(token, before, inputs)
+    found = account.provider.diff(token, state, before, after)
+    assert (found.changed, found.replaces) == (["tagsAll"], [])
+    assert account.provider.update(token, "urn", identifier, state, after, False)["tagsAll"] == {"expires": "2027-01-31"}

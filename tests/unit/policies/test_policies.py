@@ -104,6 +104,38 @@ def test_a_preview_in_which_everything_is_unknown_is_not_judged(recorded: Callab
         analyze(dataclasses.replace(recording, resources=resources))
 
 
+@pytest.mark.parametrize(
+    ("default_tags", "own", "all_tags", "says"),
+    [
+        # A program on mocks shows what it declared, and its provider.
+        ({"owner": "me", "expires": "2099-01-01", "mistral-on-l4:stack": "dev"}, {"Name": "net"}, None, None),
+        ({"owner": "me", "mistral-on-l4:stack": "dev"}, {"expires": "2099-01-01"}, None, None),
+        ({"owner": "me", "expires": "2099-01-01"}, {"Name": "net"}, None, "no tag mistral-on-l4:stack"),
+        ({"owner": "me", "expires": "2099-01-01", "mistral-on-l4:stack": "dev"}, {"expires": ""}, None, "no tag expires"),
+        (None, {"Name": "net"}, None, "no tag owner, expires, mistral-on-l4:stack"),
+        # A preview shows what the plugin made of both, and only that counts.
+        ({}, {}, {"owner": "me", "expires": "2099-01-01", "mistral-on-l4:stack": "dev"}, None),
+        ({"owner": "me", "expires": "2099-01-01", "mistral-on-l4:stack": "dev"}, {}, {"owner": "me"}, "no tag expires, mistral-on"),
+        ({"owner": "me", "expires": "2099-01-01", "mistral-on-l4:stack": "dev"}, {}, _UNKNOWN, None),
+        (_UNKNOWN, {"Name": "net"}, None, None),
+    ],
+)
+def test_default_tags_of_the_provider_count_and_one_that_is_missing_is_named(
+    default_tags: Any, own: Any, all_tags: Any, says: str | None
+) -> None:
+    urn = "urn:pulumi:dev::p::pulumi:providers:aws::eks-aws"
+    # As an explicit provider is shown: its nested inputs are JSON text.
+    given = default_tags if default_tags in (None, _UNKNOWN) else json.dumps({"tags": default_tags})
+    provider = Declared(
+        "pulumi:providers:aws", "eks-aws", urn, {"region": "us-east-1", **({"defaultTags": given} if given else {})}
+    )
+    props = {"cidrBlock": "10.0.0.0/16", "tags": own, **({"tagsAll": all_tags} if all_tags else {})}
+    network = Declared("aws:ec2/vpc:Vpc", "net", "urn:pulumi:dev::p::aws:ec2/vpc:Vpc::net", props, provider=urn)
+    found = analyze(Recording("dev", (provider, network)), [BY_NAME["aws-resources-are-tagged"]])
+    assert bool(found) == (says is not None)
+    assert says is None or says in found[0].message
+
+
 def test_a_resource_of_an_unknown_kind_passes(recorded: Callable[[str], Recording]) -> None:
     strange = Declared(
         "cloudy:weather/v9:Rainbow", "arc", "urn:pulumi:dev::p::cloudy:weather/v9:Rainbow::arc", {"colors": [1, None, "x"]}

@@ -57,8 +57,11 @@ def told(props: Props, name: str) -> Props:
     return next(entry for entry in container(props)["env"] if entry["name"] == name)
 
 
-def _tag_list(props: Props) -> None:
-    props["tags"] = {key: value for key, value in props["tags"].items() if key != "expires"}
+def set_expiry(props: Props, day: str | None) -> None:
+    """In the tags of a resource and in those that the plugin has made of them and the provider's default ones."""
+    for field in {"tags", "tagsAll"} & set(props):
+        others = {key: value for key, value in props[field].items() if key != "expires"}
+        props[field] = others if day is None else {**others, "expires": day}
 
 
 VIOLATIONS = (
@@ -719,14 +722,22 @@ VIOLATIONS = (
         lambda props: props["vpcConfig"].update(endpointPublicAccess=True, publicAccessCidrs=["0.0.0.0/0"]),
         "open to 0.0.0.0/0",
     ),
-    Violation("aws-resources-are-tagged", "a NAT gateway that never expires", "dev", "NatGateway", "", _tag_list, "no tag expires"),
+    Violation(
+        "aws-resources-are-tagged",
+        "a NAT gateway that never expires",
+        "dev",
+        "NatGateway",
+        "",
+        lambda props: set_expiry(props, None),
+        "no tag expires",
+    ),
     Violation(
         "aws-expiry-is-ahead",
         "a demo of the year 2099",
         "dev",
         "Cluster",
         "eks",
-        lambda props: props["tags"].update(expires="2099-01-01"),
+        lambda props: set_expiry(props, "2099-01-01"),
         "2099-01-01",
     ),
     Violation(
