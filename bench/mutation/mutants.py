@@ -61,7 +61,7 @@ class ManifestMutant:
 
     def _means(self, resource: Declared) -> bool:
         kind = resource.token.rpartition(":")[2]
-        if kind != self.kind or not resource.token.startswith(("kubernetes:", "aws:")):
+        if kind != self.kind or not resource.token.startswith(("kubernetes:", "aws:", "pulumi:providers:")):
             return False
         name = (resource.props.get("metadata") or {}).get("name")
         return (isinstance(name, str) and name.startswith(self.name)) or resource.name.startswith(self.name)
@@ -477,7 +477,7 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     yield on("volumes that stay", "dev", "StorageClass", "gp3", lambda p: p.update(reclaimPolicy="Retain"))
     yield on("claims that stay", "local", "StatefulSet", "minio", lambda p: p["spec"].pop("persistentVolumeClaimRetentionPolicy"))
     yield on("H100 by accident", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.update(instanceTypes=["p5.48xlarge"]))
-    yield on("a gateway without tags", "dev", "NatGateway", "", lambda p: p.pop("tags"))
+    yield on("an account without tags", "dev", "aws", "eks-aws", lambda p: p.pop("defaultTags"))
     # Data.
     yield on("the registry's database dropped", "dev", "StatefulSet", "registry-database", None)
     yield on("the store dropped", "dev", "StatefulSet", "minio", None)
