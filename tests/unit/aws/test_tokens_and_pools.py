@@ -12,12 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 from botocore.stub import Stubber
+from typer.testing import CliRunner
 
 from embedded.home import LocalHome
+from embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.aws.nodegroup_problems import explain
-from mistral_on_l4.aws.session import AwsTrouble
+from mistral_on_l4.aws.session import AwsTrouble, session
 from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.eks_token import app as eks_token_app
 from mistral_on_l4.cli.eks_token import rehearsal_status
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
 from mistral_on_l4.cluster.client import KubeClient
@@ -53,6 +56,36 @@ def test_a_token_without_credentials_says_how_to_get_some() -> None:
 
     with pytest.raises(AwsTrouble, match="no AWS credentials: `aws configure sso`"):
         token_status(Nobody(), "a-cluster", "us-east-1")
+
+
+@pytest.fixture
+def two_signers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials in the environment, and others in a profile."""
+    (tmp_path / "config").write_text("[profile demo-admin]\nregion = us-east-1\n")
+    (tmp_path / "credentials").write_text(
+        "[demo-admin]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = not-a-real-secret\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", LEDGER_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("two_signers")
+@pytest.mark.parametrize(("options", "key"), [([], "AKIAENVIRONMENT"), (["--profile", "demo-admin"], "AKIAPROFILE")])
+def test_the_profile_of_the_command_signs_and_without_one_the_environment_does(options: list[str], key: str) -> None:
+    said = CliRunner().invoke(eks_token_app, ["--cluster", "a-cluster", "--region", "us-east-1", *options])
+    token = json.loads(said.stdout)["status"]["token"].partition(".")[2]
+    url = urlsplit(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode())
+    assert parse_qs(url.query)["X-Amz-Credential"][0].startswith(f"{key}/")
+
+
+@pytest.mark.usefixtures("two_signers")
+def test_a_profile_that_is_not_there_is_named() -> None:
+    with pytest.raises(AwsTrouble, match=r"no-such-profile.*`aws configure list-profiles` lists those there are"):
+        session("us-east-1", "no-such-profile")
 
 
 def test_a_rehearsed_cluster_takes_the_embedded_administrators_certificate_and_no_other_does(
