@@ -49,7 +49,7 @@ class Cluster(pulumi.ComponentResource):
         cluster = self._control_plane(args)
         self.cluster_name, self.version = args.cluster_name, args.settings.version
         self.name, self.endpoint = cluster.name, cluster.endpoint
-        # In the first preview nothing of it is known yet, and in a test of that there is not even an empty answer.
+        # A cluster that is still coming up has none.
         self.ca = cluster.certificate_authority.apply(lambda authority: (authority.data if authority else None) or "")
         self.identity = pulumi.Output.concat(cluster.arn, "@", cluster.created_at)
         self.ready = [cluster, *self._administrators(cluster, args.settings.admin_principal_arns)]
@@ -111,7 +111,7 @@ class Cluster(pulumi.ComponentResource):
         return [
             vpc.SecurityGroupIngressRule(
                 f"{self._name}-inside-{cidr.partition('/')[0]}",
-                security_group_id=cluster.vpc_config.apply(lambda config: config.cluster_security_group_id or ""),
+                security_group_id=cluster.vpc_config.apply(lambda config: config.cluster_security_group_id),
                 cidr_ipv4=cidr,
                 ip_protocol="tcp",
                 from_port=443,
