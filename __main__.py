@@ -5,41 +5,58 @@ GPU nodes || (object store -> weights per checkpoint) || (registry -> registrati
 
 from pulumi import ResourceOptions
 
-from components.inference_service import InferenceService, Serving
+from components.inference_service import InferenceService, InferenceServiceArgs, Serving
 from components.model_registry import ModelRegistry
 from components.namespaces import Namespaces
 from components.object_store import ObjectStore
 from components.platforms import platform_for
-from components.registration import Registrar, Registration
+from components.registration import Registrar, Registration, RegistrationArgs
 from components.stack import StackInputs
-from components.weights import Weights, WeightsSeeder
+from components.weights import Weights, WeightsArgs, WeightsSeeder
 
 stack = StackInputs()
 platform = platform_for(stack)
-kubernetes = platform.provider
+cluster = platform.provider
 
-namespaces = Namespaces("namespaces", stack.settings.namespaces, kubernetes, ResourceOptions(depends_on=[*platform.cluster_ready]))
-inside = ResourceOptions(depends_on=[*namespaces.all, *platform.prepare_namespaces(namespaces.all)])
+namespaces = Namespaces(
+    "namespaces", stack.settings.namespaces, ResourceOptions(provider=cluster, depends_on=[*platform.cluster_ready])
+)
+prepared = [*namespaces.all, *platform.prepare_namespaces(namespaces.all)]
+in_namespaces = ResourceOptions(provider=cluster, depends_on=prepared)
 
-store = ObjectStore("store", stack.object_store(platform), kubernetes, inside)
-seeder = WeightsSeeder("seeder", stack.seeder(platform), store, kubernetes, inside)
+store = ObjectStore("store", stack.object_store(platform), in_namespaces)
+seeder = WeightsSeeder("seeder", stack.seeder(platform, store), in_namespaces)
 weights = {
-    checkpoint.prefix: Weights(checkpoint.name, checkpoint.repository, checkpoint.revision, checkpoint.prefix, seeder)
+    checkpoint.prefix: Weights(
+        checkpoint.name,
+        WeightsArgs(checkpoint.repository, checkpoint.revision, checkpoint.prefix, seeder),
+        ResourceOptions(provider=cluster),
+    )
     for checkpoint in stack.checkpoints()
 }
 seeded = [checkpoint.complete for checkpoint in weights.values()]
 
-registry = ModelRegistry("registry", stack.registry(platform), kubernetes, inside)
-registrar = Registrar("registrar", stack.registrar(platform, registry), kubernetes, inside)
+registry = ModelRegistry("registry", stack.registry(platform), in_namespaces)
+registrar = Registrar("registrar", stack.registrar(platform, store, registry), in_namespaces)
 
-serving = Serving("serving", stack.serving(platform, store), kubernetes, [*namespaces.all, *platform.serving_ready])
+serving = Serving(
+    "serving",
+    stack.serving(platform, store),
+    ResourceOptions(provider=cluster, depends_on=[*namespaces.all, *platform.serving_ready]),
+)
 urls = {}
 for service, plan in stack.services():
     complete = weights[service.prefix].complete
-    entry = stack.registry_entry(service, plan)
-    registration = Registration(service.name, service.name, entry, service.prefix, store, registrar, [complete, *registry.ready])
+    registration = Registration(
+        service.name,
+        RegistrationArgs(service.name, stack.registry_entry(service, plan), service.prefix, registrar),
+        ResourceOptions(provider=cluster, depends_on=[complete]),
+    )
     spec = stack.service_spec(service, plan, registration.ids, platform)
     after = [complete, registration.complete, *platform.nodes(service.pool, seeded)]
-    urls[service.name] = InferenceService(service.name, spec, serving, after).url
+    served = InferenceService(
+        service.name, InferenceServiceArgs(spec, serving), ResourceOptions(provider=cluster, depends_on=after)
+    )
+    urls[service.name] = served.url
 
 stack.export(platform, store, registry, urls)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+from pulumi_kubernetes.apps.v1 import DaemonSet
 
-from components.kubernetes import DaemonSet
-from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import SKIP_AWAIT, labels, metadata, selector
 from mistral_on_l4.manifests.placement import POOLS_ALONE
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 from mistral_on_l4.manifests.serving import Placement
 
 NAME = "engine-image"
@@ -17,12 +18,13 @@ NAME = "engine-image"
 
 @dataclass(frozen=True)
 class ImagePullArgs:
-    """image: the engine's; namespace: of the services; placement: the nodes that it is pulled onto."""
+    """placement: of the GPU nodes that pull; namespace: with the pull secret."""
 
     image: str
     namespace: str
     placement: Placement
     pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
 
 
 class ImagePull(pulumi.ComponentResource):
@@ -35,7 +37,7 @@ class ImagePull(pulumi.ComponentResource):
             "nodeSelector": dict(args.placement.node_selector),
             "tolerations": [dict(toleration) for toleration in args.placement.tolerations],
             "affinity": POOLS_ALONE,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": pod_security(args.user_ids, {"runAsUser": 2000}),
             "terminationGracePeriodSeconds": 1,
             "containers": [
                 {
@@ -45,7 +47,7 @@ class ImagePull(pulumi.ComponentResource):
                     # No GPU is asked for, so none is taken from a service.
                     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "none"}],
                     "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "50m", "memory": "32Mi"}},
-                    "securityContext": dict(RESTRICTED_CONTAINER),
+                    "securityContext": container_security(args.user_ids, {}),
                 }
             ],
         }
@@ -54,7 +56,7 @@ class ImagePull(pulumi.ComponentResource):
         tags = labels(NAME, "image-pull")
         DaemonSet(
             f"{name}-daemon-set",
-            metadata=metadata(NAME, args.namespace, tags, {"pulumi.com/skipAwait": "true"}),
+            metadata=metadata(NAME, args.namespace, tags, SKIP_AWAIT),
             spec={
                 "selector": {"matchLabels": selector(NAME, "image-pull")},
                 "template": {"metadata": {"labels": tags}, "spec": pod},

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes.apps.v1 import Deployment, StatefulSet
+from pulumi_kubernetes.core.v1 import PersistentVolumeClaim, Secret, Service
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
-from components.kubernetes import Deployment, NetworkPolicy, PersistentVolumeClaim, Secret, Service, StatefulSet
+from components.objects import body
 from mistral_on_l4.config.settings import RegistrySettings
 from mistral_on_l4.manifests import postgres, registry
 from mistral_on_l4.manifests.jobs import from_secret, value
 from mistral_on_l4.manifests.metadata import metadata
+from mistral_on_l4.manifests.security import PodUserIds
 
 DATABASE_SECRET = "model-registry-db"
 
@@ -30,52 +33,59 @@ class ModelRegistryArgs:
     database_password: pulumi.Output[str]
     storage_class: pulumi.Input[str]
     pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
+
+
+@dataclass(frozen=True)
+class _Database:
+    """Where the server keeps its data: its environment, the claim that it mounts (None with a server of its own), and what comes
+    first. identity: another one on a new, empty volume.
+    """
+
+    env: list[dict[str, Any]]
+    claim: str | None
+    identity: pulumi.Output[str]
+    ready: pulumi.Resource
 
 
 class ModelRegistry(pulumi.ComponentResource):
-    """Answers `url`, the REST API's base inside the cluster, `identity`, which changes when its volume is a new, empty one, and
-    `ready`, what a client waits for.
+    """url: the REST API's base inside the cluster; identity: changes when the volume is a new, empty one; ready: what a client
+    waits for.
     """
 
     url: str
     identity: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self, name: str, args: ModelRegistryArgs, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: ModelRegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:registry:ModelRegistry", name, None, opts)
         self._name, self._args = name, args
-        self._child = pulumi.ResourceOptions(parent=self, provider=provider)
+        self._child = pulumi.ResourceOptions(parent=self)
         service_name = args.settings.name
         self.url = registry.url(service_name, args.namespace)
-        if args.database == "postgresql":
-            env, claim, database = self._postgresql()
-        else:
-            env, claim, database = self._file()
-        meta, spec = registry.network_policy(service_name, args.namespace, args.client_namespaces)
-        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=self._child)
-        meta, spec = registry.deployment(service_name, args.namespace, args.image, env, claim, args.pull_secret)
-        server = Deployment(f"{name}-server", metadata=meta, spec=spec, opts=self._after(*database, policy))
-        meta, spec = registry.service(service_name, args.namespace)
-        service = Service(f"{name}-service", metadata=meta, spec=spec, opts=self._after(server))
+        database = self._postgresql() if args.database == "postgresql" else self._file()
+        self.identity = database.identity
+        admitted = registry.network_policy(service_name, args.namespace, args.client_namespaces)
+        policy = NetworkPolicy(f"{name}-network-policy", **body(admitted), opts=self._child)
+        deployment = registry.deployment(
+            service_name, args.namespace, args.image, database.env, database.claim, args.pull_secret, args.user_ids
+        )
+        server = Deployment(f"{name}-server", **body(deployment), opts=self._after(database.ready, policy))
+        address = registry.service(service_name, args.namespace)
+        service = Service(f"{name}-service", **body(address), opts=self._after(server))
         self.ready = [server, service]
         self.register_outputs({"url": self.url})
 
     def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources)))
 
-    def _file(self) -> tuple[list[dict[str, object]], str, list[pulumi.Resource]]:
-        claim = f"{self._args.settings.name}-data"
-        meta, spec = registry.claim(claim, self._args.namespace, self._args.storage_class, self._args.settings.volume_size)
-        # A claim of a WaitForFirstConsumer class binds only when its pod comes, which would wait for the claim: do not await it.
-        volume = PersistentVolumeClaim(
-            f"{self._name}-data", metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}}, spec=spec, opts=self._child
-        )
-        self.identity = volume.metadata.apply(lambda found: str(found["uid"]))
-        return [value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], claim, [volume]
+    def _file(self) -> _Database:
+        args, claim = self._args, f"{self._args.settings.name}-data"
+        manifest = registry.claim(claim, args.namespace, args.storage_class, args.settings.volume_size)
+        volume = PersistentVolumeClaim(f"{self._name}-data", **body(manifest), opts=self._child)
+        return _Database([value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], claim, volume.metadata.uid, volume)
 
-    def _postgresql(self) -> tuple[list[dict[str, object]], None, list[pulumi.Resource]]:
+    def _postgresql(self) -> _Database:
         args, name = self._args, self._name
         host = f"{postgres.NAME}.{args.namespace}.svc"
         dsn = pulumi.Output.format(
@@ -92,18 +102,17 @@ class ModelRegistry(pulumi.ComponentResource):
             string_data={"password": args.database_password, "dsn": dsn},
             opts=self._child,
         )
-        meta, spec = postgres.service(args.namespace)
-        service = Service(
-            f"{name}-database-service",
-            metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}},
-            spec=spec,
-            opts=self._child,
+        service = Service(f"{name}-database-service", **body(postgres.service(args.namespace)), opts=self._child)
+        admitted = postgres.network_policy(args.namespace)
+        policy = NetworkPolicy(f"{name}-database-network-policy", **body(admitted), opts=self._child)
+        manifest = postgres.stateful_set(
+            args.namespace,
+            args.database_image,
+            DATABASE_SECRET,
+            args.storage_class,
+            args.settings.volume_size,
+            args.pull_secret,
+            args.user_ids,
         )
-        meta, spec = postgres.network_policy(args.namespace)
-        policy = NetworkPolicy(f"{name}-database-network-policy", metadata=meta, spec=spec, opts=self._child)
-        meta, spec = postgres.stateful_set(
-            args.namespace, args.database_image, DATABASE_SECRET, args.storage_class, args.settings.volume_size, args.pull_secret
-        )
-        database = StatefulSet(f"{name}-database", metadata=meta, spec=spec, opts=self._after(secret, service, policy))
-        self.identity = database.metadata.apply(lambda found: str(found["uid"]))
-        return [from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, [database]
+        database = StatefulSet(f"{name}-database", **body(manifest), opts=self._after(secret, service, policy))
+        return _Database([from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, database.metadata.uid, database)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes.core.v1 import Namespace
 
-from components.kubernetes import Namespace
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import NamespaceSettings
@@ -19,12 +18,12 @@ def owned_elsewhere(client: KubeClient, settings: NamespaceSettings) -> str | No
     """
     for namespace in (settings.services, settings.object_store, settings.registry):
         try:
-            found = client.get("v1", "Namespace", namespace)
+            existing = client.get("v1", "Namespace", namespace)
         except ApiError as error:
             if error.status == 404:
                 continue
             raise
-        owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
+        owner = (existing["metadata"].get("labels") or {}).get(STACK_LABEL)
         if owner not in (None, pulumi.get_stack()):
             return (
                 f"namespace {namespace} belongs to stack {owner!r} of this cluster: destroy that one first, or give this stack "
@@ -39,13 +38,12 @@ class Namespaces(pulumi.ComponentResource):
     Services run under `baseline`: KServe's own storage-initializer container sets no seccomp profile, which `restricted` asks.
     """
 
-    def __init__(
-        self, name: str, settings: NamespaceSettings, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    all: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: NamespaceSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:cluster:Namespaces", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self, provider=provider)
-        self.all: list[pulumi.Resource] = []
-        levels = {settings.services: "baseline", settings.object_store: "restricted", settings.registry: "restricted"}
+        self.all = []
+        levels = {args.services: "baseline", args.object_store: "restricted", args.registry: "restricted"}
         for namespace, level in levels.items():
             self.all.append(
                 Namespace(
@@ -56,10 +54,10 @@ class Namespaces(pulumi.ComponentResource):
                             **MANAGER_LABELS,
                             STACK_LABEL: pulumi.get_stack(),
                             "pod-security.kubernetes.io/enforce": level,
-                            "pod-security.kubernetes.io/warn": "restricted" if level == "restricted" else level,
+                            "pod-security.kubernetes.io/warn": level,
                         },
                     },
-                    opts=child,
+                    opts=pulumi.ResourceOptions(parent=self),
                 )
             )
         self.register_outputs({})

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes.apps.v1 import StatefulSet
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
-from components.kubernetes import ConfigMap, Job, NetworkPolicy, Secret, Service, StatefulSet
+from components.objects import body
 from mistral_on_l4.config.names import READER_SECRET, WRITER_SECRET
 from mistral_on_l4.config.settings import ObjectStoreSettings
 from mistral_on_l4.manifests import object_store as manifests
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
+from mistral_on_l4.manifests.security import PodUserIds
 from mistral_on_l4.manifests.serving import Placement
 
 
@@ -43,10 +47,11 @@ class ObjectStoreArgs:
     placement: Placement | None = None
     tls_secret: str | None = None
     pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
 
 
 class ObjectStore(pulumi.ComponentResource):
-    """Answers where weights live and with which keys.
+    """Where weights live.
 
     endpoint: URL with its scheme; bucket; region; identity: changes when the volume is a new, empty one; ready: what a writer
     waits for.
@@ -58,12 +63,10 @@ class ObjectStore(pulumi.ComponentResource):
     identity: pulumi.Output[str]
     ready: list[pulumi.Resource]
 
-    def __init__(
-        self, name: str, args: ObjectStoreArgs, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: ObjectStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:storage:ObjectStore", name, None, opts)
         self._name, self._args = name, args
-        self._child = pulumi.ResourceOptions(parent=self, provider=provider)
+        self._child = pulumi.ResourceOptions(parent=self)
         self.bucket, self.region = args.settings.bucket, args.settings.region
         writer = self._keys(WRITER_SECRET, args.keys.writer_key, args.keys.writer_secret)
         if args.settings.kind == "external":
@@ -73,7 +76,9 @@ class ObjectStore(pulumi.ComponentResource):
         else:
             scheme = "https" if args.tls_secret else "http"
             self.endpoint = pulumi.Output.from_input(f"{scheme}://{manifests.NAME}.{args.namespace}.svc:{manifests.PORT}")
-            self.ready = [writer, self._minio(scheme, writer)]
+            server, set_up = self._minio(scheme, writer)
+            self.identity = server.metadata.uid
+            self.ready = [writer, set_up]
         self.register_outputs({"endpoint": self.endpoint})
 
     def _keys(self, secret: str, key: pulumi.Input[str], value: pulumi.Input[str]) -> Secret:
@@ -84,10 +89,10 @@ class ObjectStore(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _minio(self, scheme: str, writer: pulumi.Resource) -> pulumi.Resource:
-        """Server, Service, bucket and users; returns the Job after which the store is ready."""
+    def _minio(self, scheme: str, writer: pulumi.Resource) -> tuple[StatefulSet, pulumi.Resource]:
+        """The server, and the Job after which it has its bucket and its users."""
         args, name, child = self._args, self._name, self._child
-        after = pulumi.ResourceOptions.merge
+        host = f"{manifests.NAME}.{args.namespace}.svc"
         root = Secret(
             f"{name}-root",
             metadata=metadata(manifests.ROOT_SECRET, args.namespace),
@@ -95,26 +100,15 @@ class ObjectStore(pulumi.ComponentResource):
                 "user": args.keys.root_user,
                 "password": args.keys.root_password,
                 "mc-host": pulumi.Output.format(
-                    "{0}://{1}:{2}@{3}.{4}.svc:{5}",
-                    scheme,
-                    args.keys.root_user,
-                    args.keys.root_password,
-                    manifests.NAME,
-                    args.namespace,
-                    manifests.PORT,
+                    "{0}://{1}:{2}@{3}:{4}", scheme, args.keys.root_user, args.keys.root_password, host, manifests.PORT
                 ),
             },
             opts=child,
         )
-        reader = self._keys(READER_SECRET, args.keys.reader_key, args.keys.reader_secret)
-        meta, spec = manifests.network_policy(args.namespace, args.client_namespaces)
-        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
-        meta, spec = manifests.service(args.namespace)
-        # The Service waits for endpoints, so it is declared with the pods and neither waits for the other.
-        service = Service(
-            f"{name}-service", metadata={**meta, "annotations": {"pulumi.com/skipAwait": "true"}}, spec=spec, opts=child
-        )
-        meta, spec = manifests.stateful_set(
+        policy = manifests.network_policy(args.namespace, args.client_namespaces)
+        admitted = NetworkPolicy(f"{name}-network-policy", **body(policy), opts=child)
+        service = Service(f"{name}-service", **body(manifests.service(args.namespace)), opts=child)
+        manifest = manifests.stateful_set(
             args.namespace,
             args.server_image,
             args.storage_class,
@@ -123,30 +117,31 @@ class ObjectStore(pulumi.ComponentResource):
             args.pull_secret,
             args.placement,
             args.keys.root_mark,
+            args.user_ids,
         )
-        server = StatefulSet(
-            f"{name}-server",
-            metadata=meta,
-            spec=spec,
-            opts=after(child, pulumi.ResourceOptions(depends_on=[root, service, policy])),
-        )
-        self.identity = server.metadata.apply(lambda found: str(found["uid"]))
+        server = StatefulSet(f"{name}-server", **body(manifest), opts=self._after(root, service, admitted))
+        return server, self._setup(server, service, writer, root)
+
+    def _setup(self, server: StatefulSet, *after: pulumi.Resource) -> pulumi.Resource:
+        args, name = self._args, self._name
+        reader = self._keys(READER_SECRET, args.keys.reader_key, args.keys.reader_secret)
         data = manifests.setup_data(self.bucket)
-        config = ConfigMap(f"{name}-setup-config", metadata=metadata(manifests.SETUP_CONFIG, args.namespace), data=data, opts=child)
-        meta, spec = manifests.setup_job(
+        config = ConfigMap(
+            f"{name}-setup-config", metadata=metadata(manifests.SETUP_CONFIG, args.namespace), data=data, opts=self._child
+        )
+        manifest = manifests.setup_job(
             f"minio-setup-{fingerprint(data, args.setup_image)}",
             args.namespace,
             args.setup_image,
             self.bucket,
-            self.identity,
+            server.metadata.uid,
             args.keys.mark,
             args.tls_secret,
             args.pull_secret,
+            args.user_ids,
         )
-        job: pulumi.Resource = Job(
-            f"{name}-setup",
-            metadata=meta,
-            spec=spec,
-            opts=after(child, pulumi.ResourceOptions(depends_on=[server, service, config, writer, reader, root])),
-        )
+        job: pulumi.Resource = Job(f"{name}-setup", **body(manifest), opts=self._after(server, config, reader, *after))
         return job
+
+    def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources)))

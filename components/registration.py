@@ -2,76 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as k8s
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ConfigMap, Secret
 
-from components.kubernetes import ConfigMap, Job, Role, RoleBinding, Secret, ServiceAccount
+from components.model_registry import ModelRegistry
 from components.object_store import ObjectStore
+from components.objects import body
+from components.script_jobs import JobPodArgs, ScriptJobs, ScriptJobsArgs
+from mistral_on_l4.config.names import READER_SECRET
 from mistral_on_l4.manifests.jobs import PythonJob, from_field, from_secret, job_name, python_job, value
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
+from mistral_on_l4.manifests.scripts import sources
 
 REGISTRAR = "model-registrar"
 DEADLINE_SECONDS = 900
+# The Jobs read the weights' manifest, and write one ConfigMap that goes with its Job.
+_RULES = (
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]},
+)
 
 
 @dataclass(frozen=True)
 class RegistrarArgs:
-    """What all registration Jobs of a stack share. scripts: file name -> text, mounted at /scripts."""
+    """What all registration Jobs of a stack share. store_keys: access key and secret key of the store's reader."""
 
     namespace: str
-    image: str
-    scripts: Mapping[str, str]
-    entry: str
-    registry_name: str
-    registry_url: str
-    registry_identity: pulumi.Output[str]
+    pod: JobPodArgs
+    store: ObjectStore
     store_keys: tuple[pulumi.Input[str], pulumi.Input[str]]
+    registry: ModelRegistry
+    registry_name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     ca_secret: str | None = None
-    pull_secret: str | None = None
 
 
 class Registrar(pulumi.ComponentResource):
-    """Script, service account and rights of the registration Jobs: they read the weights' manifest and write one ConfigMap."""
+    """Script, service account, rights and store keys of the registration Jobs. `ready`: what they wait for."""
 
-    def __init__(self, name: str, args: RegistrarArgs, provider: k8s.Provider, opts: pulumi.ResourceOptions | None = None) -> None:
+    args: RegistrarArgs
+    jobs: ScriptJobs
+    ready: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:registry:Registrar", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self, provider=provider)
-        self.args, self.provider = args, provider
-        self.scripts = f"register-model-{fingerprint(dict(args.scripts))}"
-        config = ConfigMap(
-            f"{name}-scripts", metadata=metadata(self.scripts, args.namespace), data=dict(args.scripts), immutable=True, opts=child
-        )
-        account = ServiceAccount(f"{name}-account", metadata=metadata(REGISTRAR, args.namespace), opts=child)
-        role = Role(
-            f"{name}-role",
-            metadata=metadata(REGISTRAR, args.namespace),
-            rules=[
-                {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]},
-                {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]},
-            ],
-            opts=child,
-        )
-        binding = RoleBinding(
-            f"{name}-binding",
-            metadata=metadata(REGISTRAR, args.namespace),
-            role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": REGISTRAR},
-            subjects=[{"kind": "ServiceAccount", "name": REGISTRAR, "namespace": args.namespace}],
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[role, account])),
+        child = pulumi.ResourceOptions(parent=self)
+        self.args = args
+        self.jobs = ScriptJobs(
+            name,
+            ScriptJobsArgs(
+                sources=sources("register_model"),
+                config_map="register-model",
+                namespace=args.namespace,
+                account=REGISTRAR,
+                rules=_RULES,
+                pod=args.pod,
+                ca_secret=args.ca_secret,
+            ),
+            child,
         )
         reader_key, reader_secret = args.store_keys
         keys = Secret(
             f"{name}-store-keys",
-            metadata=metadata("weights-reader", args.namespace),
+            metadata=metadata(READER_SECRET, args.namespace),
             string_data={"AWS_ACCESS_KEY_ID": reader_key, "AWS_SECRET_ACCESS_KEY": reader_secret},
             opts=child,
         )
-        self.ready: list[pulumi.Resource] = [config, account, binding, keys]
+        self.ready = [*self.jobs.ready, keys, *args.registry.ready]
         self.register_outputs({})
+
+
+@dataclass(frozen=True)
+class RegistrationArgs:
+    """entry: what jobs/register_model.py puts into the registry ({"model", "version", "artifact"}); prefix: of the weights."""
+
+    service: str
+    entry: Mapping[str, Any]
+    prefix: str
+    registrar: Registrar
 
 
 class Registration(pulumi.ComponentResource):
@@ -80,73 +93,56 @@ class Registration(pulumi.ComponentResource):
     ids: pulumi.Output[Mapping[str, str]]
     complete: pulumi.CustomResource
 
-    def __init__(
-        self,
-        name: str,
-        service: str,
-        entry: Mapping[str, Any],
-        prefix: str,
-        store: ObjectStore,
-        registrar: Registrar,
-        depends_on: list[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """entry: what register_model.py puts into the registry ({"model", "version", "artifact"}); prefix: of the weights."""
+    def __init__(self, name: str, args: RegistrationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:registry:Registration", name, None, opts)
-        args = registrar.args
-        what = fingerprint(registrar.scripts, dict(entry), prefix, store.bucket, args.registry_url)
-        result = f"registration-{service}"
-        name_of_job = job_name("register", service, what)
-        env = [
-            value("REGISTRY_URL", args.registry_url),
-            value("REGISTRY_NAME", args.registry_name),
-            value("REGISTRATION", pulumi.Output.json_dumps(dict(entry))),
-            value("RESULT_CONFIGMAP", result),
-            value("JOB_NAME", name_of_job),
-            from_field("JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']"),
-            value("WEIGHTS_BUCKET", store.bucket),
-            value("WEIGHTS_PREFIX", prefix),
-            value("AWS_ENDPOINT_URL", store.endpoint),
-            value("AWS_DEFAULT_REGION", store.region),
-            from_secret("AWS_ACCESS_KEY_ID", "weights-reader", "AWS_ACCESS_KEY_ID"),
-            from_secret("AWS_SECRET_ACCESS_KEY", "weights-reader", "AWS_SECRET_ACCESS_KEY"),
-            *(value(key, text) for key, text in sorted(args.environment.items())),
-        ]
-        if args.ca_secret:
-            env.append(value("AWS_CA_BUNDLE", "/etc/store-ca/ca.crt"))
+        registrar, program = args.registrar.args, args.registrar.jobs.program
+        store = registrar.store
+        mark = fingerprint(program.config_map, dict(args.entry), args.prefix, store.bucket, registrar.registry.url)
+        name_of_job = job_name("register", args.service, mark)
+        result = f"registration-{args.service}"
         job = PythonJob(
             name=name_of_job,
-            namespace=args.namespace,
             component="register-model",
-            image=args.image,
-            script=args.entry,
-            scripts=registrar.scripts,
-            service_account=REGISTRAR,
-            env=env,
+            program=program,
+            env=_environment(args, name_of_job, result),
             deadline_seconds=DEADLINE_SECONDS,
             memory="256Mi",
             # A registry on a new volume has no entries: its identity is another, the template changes and the Job runs again.
-            annotations={"mistral-on-l4/registry": args.registry_identity, "mistral-on-l4/store": store.identity},
-            ca_secret=args.ca_secret,
-            pull_secret=args.pull_secret,
+            annotations={"mistral-on-l4/registry": registrar.registry.identity, "mistral-on-l4/store": store.identity},
         )
-        meta, spec = python_job(job)
         self.complete = Job(
             f"{name}-job",
-            metadata=meta,
-            spec=spec,
+            **body(python_job(job)),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                provider=registrar.provider,
-                depends_on=[*registrar.ready, *depends_on],
+                depends_on=args.registrar.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS}s"),
             ),
         )
         # The id is an Output of the Job: with a known id the read would run, and fail, in the first preview.
-        found = ConfigMap.get(
+        ids = ConfigMap.get(
             f"{name}-ids",
-            pulumi.Output.all(self.complete.id).apply(lambda _: f"{args.namespace}/{result}"),
-            opts=pulumi.ResourceOptions(parent=self, provider=registrar.provider),
+            self.complete.id.apply(lambda _: f"{registrar.namespace}/{result}"),
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        self.ids = found.data.apply(lambda data: dict(data or {}))
+        self.ids = ids.data.apply(lambda data: dict(data or {}))
         self.register_outputs({"ids": self.ids})
+
+
+def _environment(args: RegistrationArgs, name_of_job: str, result: str) -> Sequence[Mapping[str, Any]]:
+    registrar, store = args.registrar.args, args.registrar.args.store
+    return [
+        value("REGISTRY_URL", registrar.registry.url),
+        value("REGISTRY_NAME", registrar.registry_name),
+        value("REGISTRATION", pulumi.Output.json_dumps(dict(args.entry))),
+        value("RESULT_CONFIGMAP", result),
+        value("JOB_NAME", name_of_job),
+        from_field("JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']"),
+        value("WEIGHTS_BUCKET", store.bucket),
+        value("WEIGHTS_PREFIX", args.prefix),
+        value("AWS_ENDPOINT_URL", store.endpoint),
+        value("AWS_DEFAULT_REGION", store.region),
+        from_secret("AWS_ACCESS_KEY_ID", READER_SECRET, "AWS_ACCESS_KEY_ID"),
+        from_secret("AWS_SECRET_ACCESS_KEY", READER_SECRET, "AWS_SECRET_ACCESS_KEY"),
+        *(value(key, text) for key, text in sorted(registrar.environment.items())),
+    ]

@@ -5,8 +5,17 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
+
+
+@dataclass(frozen=True)
+class StackSecretsArgs:
+    """lengths: secret name -> characters (hexadecimal, so safe in URLs and connection strings); given: from the configuration."""
+
+    lengths: Mapping[str, int]
+    given: Mapping[str, pulumi.Output[str] | None] = field(default_factory=dict)
 
 
 class StackSecrets(pulumi.ComponentResource):
@@ -15,21 +24,14 @@ class StackSecrets(pulumi.ComponentResource):
     A value lives in a `Stash`, the engine's own resource: encrypted in the state by the stack's secrets provider, so a
     colleague, a pull request's preview and `destroy` all see the same one, and no file holds it. `given` are values from
     `pulumi config set --secret`; they win. To roll one: `pulumi up --replace URN`; what reads it carries its `mark` and
-    starts anew. Not so the database's password: PostgreSQL keeps the one of its first start.
+    starts again. Not so the database's password: PostgreSQL keeps the one of its first start.
     """
 
-    def __init__(
-        self,
-        name: str,
-        names: Mapping[str, int],
-        given: Mapping[str, pulumi.Output[str] | None] | None = None,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """names: secret name -> length in characters (hexadecimal, so safe in URLs and connection strings)."""
+    def __init__(self, name: str, args: StackSecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:secrets:StackSecrets", name, None, opts)
         self._values: dict[str, pulumi.Output[str]] = {}
-        for secret, length in names.items():
-            if (configured := (given or {}).get(secret)) is not None:
+        for secret, length in args.lengths.items():
+            if (configured := args.given.get(secret)) is not None:
                 self._values[secret] = pulumi.Output.secret(configured)
                 continue
             stash = pulumi.Stash(

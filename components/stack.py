@@ -16,12 +16,11 @@ from components.model_registry import ModelRegistry, ModelRegistryArgs
 from components.object_store import ObjectStore, ObjectStoreArgs, StoreKeys
 from components.platforms.base import Platform
 from components.registration import RegistrarArgs
-from components.secrets import StackSecrets
+from components.script_jobs import JobPodArgs
+from components.secrets import StackSecrets, StackSecretsArgs
 from components.weights import SeederArgs
-from mistral_on_l4 import jobs
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.names import PROJECT
-from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_from
+from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_of_config
 from mistral_on_l4.manifests.registry_entry import registry_entry
 from mistral_on_l4.manifests.serving import ServiceSpec
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
@@ -40,6 +39,8 @@ SECRETS = {
     "database-password": 32,
     "api-key": 48,
 }
+_ROOT = ("root-user", "root-password")
+_STORE = (*_ROOT, "writer-key", "writer-secret", "reader-key", "reader-secret")
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,22 @@ class StackInputs:
         given: dict[str, pulumi.Output[str] | None] = {"api-key": config.get_secret("apiKey")}
         if self.settings.object_store.kind == "external":
             given |= _external_store_keys(config)
-        self.secrets = StackSecrets("secrets", SECRETS, given)
+        self.secrets = StackSecrets("secrets", StackSecretsArgs(SECRETS, given))
 
     # -- what the components take --------------------------------------------------------------------------------------
 
     def object_store(self, platform: Platform) -> ObjectStoreArgs:
         spaces, secret = self.settings.namespaces, self.secrets
-        names = list(SECRETS)[:6]
-        root_mark, mark = secret.mark(*names[:2], key=_MARK_KEY), secret.mark(*names, key=_MARK_KEY)
-        keys = StoreKeys(*[*(secret[name] for name in names), root_mark, mark])
+        keys = StoreKeys(
+            root_user=secret["root-user"],
+            root_password=secret["root-password"],
+            writer_key=secret["writer-key"],
+            writer_secret=secret["writer-secret"],
+            reader_key=secret["reader-key"],
+            reader_secret=secret["reader-secret"],
+            root_mark=secret.mark(*_ROOT, key=_MARK_KEY),
+            mark=secret.mark(*_STORE, key=_MARK_KEY),
+        )
         return ObjectStoreArgs(
             settings=self.settings.object_store,
             namespace=spaces.object_store,
@@ -92,6 +100,7 @@ class StackInputs:
             placement=platform.store_placement,
             tls_secret=platform.store_tls_secret,
             pull_secret=self.settings.images.pull_secret,
+            user_ids=self.settings.traits.pod_user_ids,
         )
 
     def registry(self, platform: Platform) -> ModelRegistryArgs:
@@ -105,59 +114,51 @@ class StackInputs:
             database_password=self.secrets["database-password"],
             storage_class=platform.storage_class,
             pull_secret=self.settings.images.pull_secret,
+            user_ids=self.settings.traits.pod_user_ids,
         )
 
-    def seeder(self, platform: Platform) -> SeederArgs:
+    def seeder(self, platform: Platform, store: ObjectStore) -> SeederArgs:
         proxy = self.settings.proxy
         named = {"HTTP_PROXY": proxy.http, "HTTPS_PROXY": proxy.https, "NO_PROXY": ",".join(("svc", *proxy.no_proxy))}
         proxies = {key: text for key, text in named.items() if text and (proxy.http or proxy.https)}
         return SeederArgs(
             namespace=self.settings.namespaces.object_store,
-            image=self._image("jobs"),
-            scripts=jobs.scripts("seed_weights"),
-            entry="seed_weights.py",
+            store=store,
+            pod=self._job_pod(),
             hub_endpoint=platform.hub_endpoint,
             hub_token=self.hub_token,
             environment={**proxies, **self._extra_authority()},
             ca_secret=platform.store_tls_secret,
-            pull_secret=self.settings.images.pull_secret,
         )
 
-    def registrar(self, platform: Platform, registry: ModelRegistry) -> RegistrarArgs:
+    def registrar(self, platform: Platform, store: ObjectStore, registry: ModelRegistry) -> RegistrarArgs:
         return RegistrarArgs(
             namespace=self.settings.namespaces.registry,
-            image=self._image("jobs"),
-            scripts=jobs.scripts("register_model"),
-            entry="register_model.py",
+            pod=self._job_pod(),
+            store=store,
+            registry=registry,
             registry_name=self.settings.registry.name,
-            registry_url=registry.url,
-            registry_identity=registry.identity,
             store_keys=(self.secrets["reader-key"], self.secrets["reader-secret"]),
             environment=self._extra_authority(),
             ca_secret=platform.store_tls_secret,
-            pull_secret=self.settings.images.pull_secret,
         )
 
     def serving(self, platform: Platform, store: ObjectStore) -> ServingArgs:
+        declared = self.settings.traits.declares_storage_config
         return ServingArgs(
             namespace=self.settings.namespaces.services,
             engine_image=self._image("engine", self.plan.services[0].image if self.plan.services else None),
             # The runtime is shared, so its /dev/shm is sized for the service that needs most; memory is only used when written.
             shm_size=max((service.pod.shm_size for service in self.plan.services if service.pod), key=_mebibytes, default="1Gi"),
             services=tuple(service.name for service in self.plan.services),
-            storage_config=self._storage_config(store, platform.store_ca_config_map)
-            if self.settings.traits.declares_storage_config
-            else None,
+            storage_config=self._storage_config(store, platform.store_ca_config_map) if declared else None,
             api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
-            job_image=self._image("jobs"),
-            scripts=jobs.scripts("check_service"),
-            entry="check_service.py",
-            pull_secret=self.settings.images.pull_secret,
+            job_pod=self._job_pod(),
         )
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """Every checkpoint once, in the order of the services, however many services share it."""
-        seen = set()
+        seen: set[str] = set()
         for service in self.settings.enabled_services:
             if service.prefix not in seen:
                 seen.add(service.prefix)
@@ -169,7 +170,7 @@ class StackInputs:
             yield service, self.plan.service(service.name)
 
     def registry_entry(self, service: ServiceSettings, plan: ServicePlan) -> dict[str, Any]:
-        return registry_entry(service, plan, self.settings)
+        return registry_entry(service, plan, self.settings, self.catalogue)
 
     def service_spec(
         self, service: ServiceSettings, plan: ServicePlan, ids: pulumi.Output[Mapping[str, str]], platform: Platform
@@ -178,8 +179,8 @@ class StackInputs:
             raise pulumi.RunError(f"{service.name}: its pool has no instance type that the catalogue knows")
         link = {
             "modelregistry.opendatahub.io/name": self.settings.registry.name,
-            "modelregistry.opendatahub.io/registered-model-id": ids.apply(lambda found: found["registeredModelId"]),
-            "modelregistry.opendatahub.io/model-version-id": ids.apply(lambda found: found["modelVersionId"]),
+            "modelregistry.opendatahub.io/registered-model-id": ids["registeredModelId"],
+            "modelregistry.opendatahub.io/model-version-id": ids["modelVersionId"],
         }
         labelled = self.settings.traits.registry_link == "labels"
         one_user = plan.at(1)
@@ -201,6 +202,7 @@ class StackInputs:
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,
             pull_secret=self.settings.images.pull_secret,
+            user_ids=self.settings.traits.pod_user_ids,
         )
 
     # -- outputs -------------------------------------------------------------------------------------------------------
@@ -219,10 +221,13 @@ class StackInputs:
         if self.settings.access.auth == "token":
             pulumi.export("apiKey", self.secrets["api-key"])
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _image(self, role: str, pinned: str | None = None) -> str:
         return image(role, self.settings.images, pinned)
+
+    def _job_pod(self) -> JobPodArgs:
+        return JobPodArgs(self._image("jobs"), self.settings.images.pull_secret, self.settings.traits.pod_user_ids)
 
     def _extra_authority(self) -> dict[str, str]:
         """For jobs/trust.py."""
@@ -261,11 +266,8 @@ def _settings() -> Settings:
     """The stack's configuration as Pulumi hands it over; a mistake ends the run with one line each."""
     # The SDK's Config reads key by key; unknown keys can only be found in the whole.
     config = {**json.loads(os.environ.get("PULUMI_CONFIG") or "{}"), **CONFIG.get()}
-    values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
-    if "region" not in values and "aws:region" in config:
-        values["region"] = config["aws:region"]
     try:
-        return settings_from(values, f"Pulumi.{pulumi.get_stack()}.yaml")
+        return settings_of_config(config, f"Pulumi.{pulumi.get_stack()}.yaml")
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
 

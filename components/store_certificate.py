@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import ConfigMap, Secret
 
-from components.kubernetes import ConfigMap, KubernetesObject, Secret
 from mistral_on_l4.manifests import object_store
 from mistral_on_l4.manifests.metadata import metadata
 
@@ -35,7 +36,7 @@ class StoreCertificateArgs:
 
 
 class StoreCertificate(pulumi.ComponentResource):
-    """`ready`: the store can start, and everybody who talks to it knows whom to trust.
+    """`ready`: the store can start, and everything that talks to it knows whom to trust.
 
     Only the store's namespace holds the key; the others get the authority's certificate alone.
     """
@@ -43,11 +44,11 @@ class StoreCertificate(pulumi.ComponentResource):
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: StoreCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """It depends on cert-manager, and the namespaces."""
+        """opts.depends_on: cert-manager, and the namespaces."""
         super().__init__("mistral-on-l4:storage:StoreCertificate", name, None, opts)
         self._namespace = args.namespace
         child = pulumi.ResourceOptions(parent=self)
-        root = self._object(f"{name}-self-signed", "Issuer", "minio-self-signed", {"selfSigned": {}}, [])
+        root = self._object(f"{name}-self-signed", "Issuer", "minio-self-signed", {"selfSigned": {}})
         authority = self._object(
             f"{name}-authority",
             "Certificate",
@@ -60,9 +61,9 @@ class StoreCertificate(pulumi.ComponentResource):
                 "privateKey": {"algorithm": "ECDSA", "size": 256},
                 "issuerRef": {"name": "minio-self-signed", "kind": "Issuer"},
             },
-            [root],
+            root,
         )
-        issuer = self._object(f"{name}-issuer", "Issuer", CA_SECRET, {"ca": {"secretName": CA_SECRET}}, [authority])
+        issuer = self._object(f"{name}-issuer", "Issuer", CA_SECRET, {"ca": {"secretName": CA_SECRET}}, authority)
         host = f"{object_store.NAME}.{args.namespace}.svc"
         certificate = self._object(
             f"{name}-certificate",
@@ -83,11 +84,11 @@ class StoreCertificate(pulumi.ComponentResource):
                 "privateKey": {"algorithm": "ECDSA", "size": 256},
                 "issuerRef": {"name": CA_SECRET, "kind": "Issuer"},
             },
-            [issuer],
+            issuer,
         )
         # Its id is an Output of the certificate's: read only once that is there, and not at all in a first preview.
         issued = Secret.get(f"{name}-issued", certificate.id.apply(lambda _: f"{args.namespace}/{TLS_SECRET}"), opts=child)
-        authority_text = issued.data.apply(lambda found: base64.b64decode(found["ca.crt"]).decode() if found else "")
+        authority_text = issued.data.apply(lambda data: base64.b64decode(data["ca.crt"]).decode() if data else "")
         self.ready = [certificate]
         for namespace in args.job_namespaces:
             self.ready.append(
@@ -109,14 +110,12 @@ class StoreCertificate(pulumi.ComponentResource):
         )
         self.register_outputs({})
 
-    def _object(
-        self, name: str, kind: str, object_name: str, spec: dict[str, Any], depends_on: Sequence[pulumi.Resource]
-    ) -> KubernetesObject:
-        return KubernetesObject(
+    def _object(self, name: str, kind: str, object_name: str, spec: dict[str, Any], *after: pulumi.Resource) -> CustomResource:
+        return CustomResource(
             name,
             api_version=_API,
             kind=kind,
             metadata=metadata(object_name, self._namespace, annotations=_WAIT),
             spec=spec,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*depends_on]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),
         )

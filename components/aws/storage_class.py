@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_kubernetes import storage
+from pulumi_kubernetes.storage.v1 import StorageClass
 
 from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
@@ -21,7 +21,7 @@ _IOPS_PER_MIBPS = 4
 
 @dataclass(frozen=True)
 class StorageClassesArgs:
-    """throughput_mibps: of the store's volume; tags: of the volumes, which the aws provider's default ones do not reach."""
+    """throughput_mibps: of the volume with the weights; tags: of every volume."""
 
     throughput_mibps: int
     tags: Mapping[str, str]
@@ -38,6 +38,7 @@ class StorageClasses(pulumi.ComponentResource):
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: StorageClassesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """opts.depends_on: the EBS driver, which must outlive every volume of these classes."""
         super().__init__("mistral-on-l4:aws:StorageClasses", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.ready = [
@@ -50,11 +51,11 @@ class StorageClasses(pulumi.ComponentResource):
 
 def _gp3(
     name: str, class_name: str, throughput: int, tags: Mapping[str, str], default: bool, opts: pulumi.ResourceOptions
-) -> storage.v1.StorageClass:
+) -> StorageClass:
     annotations = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
     # All values are strings to the driver. Volumes carry no tag of the cluster, so `demo sweep` finds them by these.
     tagging = {f"tagSpecification_{index}": f"{key}={text}" for index, (key, text) in enumerate(sorted(tags.items()), 1)}
-    return storage.v1.StorageClass(
+    return StorageClass(
         name,
         metadata={
             "name": class_name,

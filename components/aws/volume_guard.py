@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
-from components.kubernetes import ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, NetworkPolicy, ServiceAccount
-from mistral_on_l4 import jobs
+from components.objects import body
+from components.script_jobs import JobPodArgs, ScriptJobs, ScriptJobsArgs
 from mistral_on_l4.manifests import volume_guard as manifests
-from mistral_on_l4.manifests.metadata import fingerprint, metadata
+from mistral_on_l4.manifests.scripts import sources
+from mistral_on_l4.manifests.security import PodUserIds
 
 # The driver's own, which outlives every namespace of the stack.
 NAMESPACE = "kube-system"
-_SCRIPT = "await_volumes"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class VolumeGuardArgs:
     namespaces: Sequence[str]
     image: str
     pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
 
 
 class VolumeGuard(pulumi.ComponentResource):
@@ -32,34 +35,30 @@ class VolumeGuard(pulumi.ComponentResource):
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, args: VolumeGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """It depends on the storage driver, and on nodes."""
+        """opts.depends_on: the storage driver, and nodes."""
         super().__init__("mistral-on-l4:aws:VolumeGuard", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        texts = jobs.scripts(_SCRIPT)
-        scripts = f"{manifests.NAME}-{fingerprint(texts)}"
-        config = ConfigMap(f"{name}-scripts", metadata=metadata(scripts, NAMESPACE), data=texts, immutable=True, opts=child)
-        account = ServiceAccount(f"{name}-account", metadata=metadata(manifests.NAME, NAMESPACE), opts=child)
-        role = ClusterRole(
-            f"{name}-role", metadata=metadata(f"mistral-on-l4-{manifests.NAME}"), rules=manifests.rules(), opts=child
+        script = ScriptJobs(
+            name,
+            ScriptJobsArgs(
+                sources=sources("await_volumes"),
+                config_map=manifests.NAME,
+                namespace=NAMESPACE,
+                account=manifests.NAME,
+                rules=manifests.rules(),
+                pod=JobPodArgs(args.image, args.pull_secret, args.user_ids),
+                cluster_role=f"mistral-on-l4-{manifests.NAME}",
+            ),
+            child,
         )
-        binding = ClusterRoleBinding(
-            f"{name}-binding",
-            metadata=metadata(f"mistral-on-l4-{manifests.NAME}"),
-            role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"mistral-on-l4-{manifests.NAME}"},
-            subjects=[{"kind": "ServiceAccount", "name": manifests.NAME, "namespace": NAMESPACE}],
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[role, account])),
-        )
-        meta, spec = manifests.network_policy(NAMESPACE)
-        policy = NetworkPolicy(f"{name}-network-policy", metadata=meta, spec=spec, opts=child)
-        meta, spec = manifests.deployment(NAMESPACE, args.image, f"{_SCRIPT}.py", scripts, args.namespaces, args.pull_secret)
+        policy = NetworkPolicy(f"{name}-network-policy", **body(manifests.network_policy(NAMESPACE)), opts=child)
         guard = Deployment(
             f"{name}-deployment",
-            metadata=meta,
-            spec=spec,
+            **body(manifests.deployment(script.program, args.namespaces)),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # Its account outlives it: what it waits for at its end, it has to read.
-                depends_on=[config, account, binding, policy],
+                depends_on=[*script.ready, policy],
                 custom_timeouts=pulumi.CustomTimeouts(delete=f"{manifests.GRACE_SECONDS + 60}s"),
             ),
         )

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pulumi_kubernetes.core.v1 import Node
 
-from components.kubernetes import Node
 from components.namespaces import owned_elsewhere
 from components.platforms.base import PlatformInputs
 from components.platforms.provider_version import local_provider_version
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.config.names import GPU_TAINT, GPU_TOLERATION, POOL_LABEL
+from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_RESOURCE, GPU_TAINT, GPU_TOLERATION, POOL_LABEL
 from mistral_on_l4.config.settings import PoolSettings, Settings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.manifests.serving import Placement
@@ -22,7 +22,7 @@ from mistral_on_l4.planner.catalogue import Catalogue, Instance
 
 
 class LocalPlatform(pulumi.ComponentResource):
-    """Answers of the embedded cluster. Its nodes are Node objects of ours, which the node agent keeps alive."""
+    """The embedded cluster. Its nodes are Node objects of ours, which the node agent keeps alive."""
 
     store_placement: Placement | None = None
     store_tls_secret: str | None = None
@@ -37,7 +37,7 @@ class LocalPlatform(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PlatformInputs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:local:Platform", name, None, opts)
-        settings, catalogue = args.settings, args.catalogue
+        settings = args.settings
         home = LocalHome.default()
         try:
             cluster = home.cluster()
@@ -50,13 +50,15 @@ class LocalPlatform(pulumi.ComponentResource):
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
             kubeconfig=str(home.kubeconfig),
-            # The cluster's certificates may be made anew; it stays the same cluster as long as its data do.
+            # The cluster's certificates may be made again; it stays the same cluster as long as its data do.
             cluster_identifier=f"embedded-{home.root}",
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self, version=local_provider_version()),
         )
-        self._pools = {pool.name: self._nodes(pool, _instance(catalogue, pool), settings.region) for pool in settings.pools.groups}
+        self._pools = {
+            pool.name: self._nodes(pool, _instance(args.catalogue, pool), settings.region) for pool in settings.pools.groups
+        }
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
 
     def placement(self, pool: str) -> Placement:
@@ -85,7 +87,7 @@ class LocalPlatform(pulumi.ComponentResource):
                         "node.kubernetes.io/instance-type": pool.instance_type,
                         "topology.kubernetes.io/region": region,
                         "topology.kubernetes.io/zone": f"{region}{'abc'[index % 3]}",
-                        "nvidia.com/gpu.present": "true",
+                        GPU_PRESENT_LABEL: "true",
                         "nvidia.com/gpu.product": f"NVIDIA-{instance.gpu}",
                     },
                     "annotations": {
@@ -114,7 +116,7 @@ def _capacity(instance: Instance) -> Mapping[str, str]:
     return {
         "cpu": str(instance.vcpus),
         "memory": f"{instance.memory_gib:g}Gi",
-        "nvidia.com/gpu": str(instance.gpus),
+        GPU_RESOURCE: str(instance.gpus),
         "ephemeral-storage": f"{instance.nvme_gb:g}G",
         "pods": "110",
     }

@@ -432,6 +432,17 @@ def settings_from(values: Mapping[str, Any], source: str) -> Settings:
         raise SettingsError(source, [_problem(detail) for detail in error.errors()]) from None
 
 
+def settings_of_config(config: Mapping[str, Any], source: str) -> Settings:
+    """Settings from Pulumi configuration as it is: keys with their namespaces, JSON text or decoded values.
+
+    Raises SettingsError.
+    """
+    values = {str(key).partition(":")[2]: value for key, value in config.items() if str(key).startswith(f"{PROJECT}:")}
+    if "region" not in values and "aws:region" in config:
+        values["region"] = config["aws:region"]
+    return settings_from(values, source)
+
+
 def load_stack_file(stack: str, directory: Path | None = None) -> Settings:
     """Reads Pulumi.<stack>.yaml without Pulumi. Raises SettingsError, also when there is no such file."""
     folder = directory or Path.cwd()
@@ -451,10 +462,7 @@ def load_stack_file(stack: str, directory: Path | None = None) -> Settings:
     config = (document.get("config") or {}) if isinstance(document, dict) else document
     if not isinstance(config, dict):
         raise SettingsError(name, [f"holds no keys under 'config:', but {str(config)[:40]!r}"])
-    values = {str(key).partition(":")[2]: value for key, value in config.items() if str(key).startswith(f"{PROJECT}:")}
-    if "region" not in values and "aws:region" in config:
-        values["region"] = config["aws:region"]
-    return settings_from(values, name)
+    return settings_of_config(config, name)
 
 
 def _decoded(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pods that run one of our Python scripts in the storage-initializer image, mounted from a ConfigMap, and Jobs of them."""
+"""Pods that run a module of mistral_on_l4/jobs in the storage-initializer image, and Jobs of such pods."""
 
 from __future__ import annotations
 
@@ -7,28 +7,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata
+from mistral_on_l4.manifests.metadata import REPLACE_FAILED_JOB, labels, manifest, metadata
+from mistral_on_l4.manifests.scripts import Sources
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 
 SCRIPTS_FOLDER = "/scripts"
+AUTHORITY_FOLDER = "/etc/store-ca"
+# What the image runs as by itself.
+_IDS = {"runAsUser": 1000, "runAsGroup": 1000}
 # A Job's pods carry its name as a label.
 _MAX_NAME = 63
 
 
 @dataclass(frozen=True)
-class PythonJob:
-    """What a Job needs to run `python /scripts/<script>`.
+class Program:
+    """What a pod runs: `python -m <module>`, with the sources mounted from a ConfigMap.
 
-    name: of the Job, carrying a fingerprint of what it does, so that an unchanged one never runs twice; env: container
-    environment entries; deadline_seconds: total, over all tries; memory, cpu: limits, requests are the same for memory.
+    config_map: its name; ca_secret: with the certificate of the authority that the object store's own is from.
+    """
+
+    sources: Sources
+    config_map: str
+    namespace: str
+    image: str
+    service_account: str
+    ca_secret: str | None = None
+    pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
+
+
+@dataclass(frozen=True)
+class PythonJob:
+    """A Job of a program.
+
+    name: carries a fingerprint of what the Job does, so that an unchanged one never runs twice; component: also the container's
+    name; env: container environment entries; deadline_seconds: total, over all tries; memory, cpu: limits, requests are the same
+    for memory; annotations, pod_labels: of the pod.
     """
 
     name: str
-    namespace: str
     component: str
-    image: str
-    script: str
-    scripts: str
-    service_account: str
+    program: Program
     env: Sequence[Mapping[str, Any]]
     deadline_seconds: int
     cpu: str = "2"
@@ -37,8 +56,6 @@ class PythonJob:
     retries: int = 3
     annotations: Mapping[str, Any] = field(default_factory=dict)
     pod_labels: Mapping[str, str] = field(default_factory=dict)
-    ca_secret: str | None = None
-    pull_secret: str | None = None
 
 
 def job_name(does: str, to: str, mark: str) -> str:
@@ -62,23 +79,15 @@ def from_field(name: str, path: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def script_pod(
-    component: str,
-    image: str,
-    script: str,
-    scripts: str,
-    service_account: str,
-    env: Sequence[Mapping[str, Any]],
-    resources: Mapping[str, Any],
-    pull_secret: str | None = None,
-) -> dict[str, Any]:
-    """Spec of a pod whose one container, named after the component, runs `python /scripts/<script>` of ConfigMap `scripts`."""
-    container = {
+def script_pod(component: str, program: Program, env: Sequence[Mapping[str, Any]], resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Spec of a pod whose one container, named after the component, runs the program."""
+    container: dict[str, Any] = {
         "name": component,
-        "image": image,
-        "command": ["python", f"{SCRIPTS_FOLDER}/{script}"],
+        "image": program.image,
+        "command": ["python", "-m", program.sources.module],
         "env": [
             value("HOME", "/tmp"),
+            value("PYTHONPATH", SCRIPTS_FOLDER),
             value("PYTHONUNBUFFERED", "1"),
             value("PYTHONDONTWRITEBYTECODE", "1"),
             from_field("POD_NAME", "metadata.name"),
@@ -86,50 +95,48 @@ def script_pod(
             *env,
         ],
         "resources": dict(resources),
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000, "readOnlyRootFilesystem": True},
-        # The script's own sentence is what `pulumi up` and `kubectl describe` show when it fails.
+        "securityContext": container_security(program.user_ids, {"runAsUser": _IDS["runAsUser"]}, read_only=True),
+        # The program's own sentence is what `pulumi up` and `kubectl describe` show when it fails.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "scripts", "mountPath": SCRIPTS_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+    scripts = {"name": program.config_map, "defaultMode": 0o444, "items": program.sources.items}
+    volumes: list[dict[str, Any]] = [
+        {"name": "scripts", "configMap": scripts},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    if program.ca_secret:
+        secret = {"secretName": program.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        volumes.append({"name": "ca", "secret": secret})
+        container["volumeMounts"].append({"name": "ca", "mountPath": AUTHORITY_FOLDER, "readOnly": True})
+        container["env"].append(value("AWS_CA_BUNDLE", f"{AUTHORITY_FOLDER}/ca.crt"))
     pod: dict[str, Any] = {
-        "serviceAccountName": service_account,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "serviceAccountName": program.service_account,
+        "securityContext": pod_security(program.user_ids, _IDS),
         "containers": [container],
-        "volumes": [
-            {"name": "scripts", "configMap": {"name": scripts, "defaultMode": 0o444}},
-            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-        ],
+        "volumes": volumes,
     }
-    if pull_secret:
-        pod["imagePullSecrets"] = [{"name": pull_secret}]
+    if program.pull_secret:
+        pod["imagePullSecrets"] = [{"name": program.pull_secret}]
     return pod
 
 
-def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec) of the Job. It has no ttl: a Job that vanishes would look like one that never ran."""
+def python_job(job: PythonJob) -> dict[str, Any]:
+    """The Job. It has no ttl: a Job that vanishes would look like one that never ran."""
     tags = labels(job.component, "job")
     resources = {
         "requests": {"cpu": job.cpu_request, "memory": job.memory},
         "limits": {"cpu": job.cpu, "memory": job.memory},
     }
-    pod = script_pod(job.component, job.image, job.script, job.scripts, job.service_account, job.env, resources, job.pull_secret)
+    pod = script_pod(job.component, job.program, job.env, resources)
     pod["restartPolicy"] = "Never"
-    if job.ca_secret:
-        secret = {"secretName": job.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
-        pod["volumes"].append({"name": "ca", "secret": secret})
-        pod["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": "/etc/store-ca", "readOnly": True})
     template: dict[str, Any] = {"metadata": {"labels": {**tags, **job.pod_labels}}, "spec": pod}
     if job.annotations:
         template["metadata"]["annotations"] = dict(job.annotations)
-    # Our scripts try again by themselves what may pass; with exit code 1 they have given up and said why. What is tried again here
+    # Our jobs try again by themselves what may pass; with exit code 1 they have given up and said why. What is tried again here
     # is a pod that was killed: out of memory, or told to stop. One that had to make room, or went with its node, does not count.
     disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     own_failure = {"action": "FailJob", "onExitCodes": {"containerName": job.component, "operator": "In", "values": [1]}}
@@ -139,4 +146,4 @@ def python_job(job: PythonJob) -> tuple[dict[str, Any], dict[str, Any]]:
         "podFailurePolicy": {"rules": [disrupted, own_failure]},
         "template": template,
     }
-    return metadata(job.name, job.namespace, tags, REPLACE_FAILED_JOB), spec
+    return manifest("batch/v1", "Job", metadata(job.name, job.program.namespace, tags, REPLACE_FAILED_JOB), spec=spec)

@@ -18,16 +18,10 @@ WEIGHTS_ANNOTATION = "mistral-on-l4/weights"
 KEYS_ANNOTATION = "mistral-on-l4/keys"
 PREDICTED_TTFT_ANNOTATION = "mistral-on-l4/predicted-ttft-ms"
 PREDICTED_TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
-# A Job that failed is made anew by the next `pulumi up` instead of staying failed for ever.
+# A Job that failed is made again by the next `pulumi up` instead of staying failed for ever.
 REPLACE_FAILED_JOB = {"pulumi.com/replaceUnready": "true"}
-
-# What the "restricted" Pod Security Standard asks of a container (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
-RESTRICTED_CONTAINER: Mapping[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
+# Pulumi does not wait until the object is ready.
+SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}
 
 
 def labels(name: str, component: str) -> dict[str, str]:
@@ -51,6 +45,11 @@ def metadata(
     if annotations:
         meta["annotations"] = dict(annotations)
     return meta
+
+
+def manifest(api_version: str, kind: str, metadata: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """A whole object. fields: beside metadata, such as spec, in the API's camelCase."""
+    return {"apiVersion": api_version, "kind": kind, "metadata": dict(metadata), **fields}
 
 
 def fingerprint(*parts: Any) -> str:

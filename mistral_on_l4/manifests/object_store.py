@@ -9,8 +9,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mistral_on_l4.config.names import READER_SECRET, WRITER_SECRET
 from mistral_on_l4.manifests.jobs import from_secret, value
-from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, REPLACE_FAILED_JOB, RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import (
+    KEYS_ANNOTATION,
+    REPLACE_FAILED_JOB,
+    SKIP_AWAIT,
+    labels,
+    manifest,
+    metadata,
+    selector,
+)
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.manifests.volumes import single_server
 
@@ -20,6 +30,8 @@ ROOT_SECRET = "minio-root"
 SETUP_CONFIG = "minio-setup"
 _TAGS = labels(NAME, "object-store")
 _SELECTOR = selector(NAME, "object-store")
+# Any user but root will do: neither image names one.
+_UID = 1000
 
 # Seeding holds multipart uploads open, and lists, continues and aborts them.
 WRITER_ACTIONS = (
@@ -43,9 +55,10 @@ def bucket_policy(bucket: str, bucket_actions: tuple[str, ...], object_actions: 
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2)
 
 
-def service(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def service(namespace: str) -> dict[str, Any]:
+    """It is ready when it has endpoints; it is declared with the pods, and neither waits for the other."""
     spec = {"selector": _SELECTOR, "ports": [{"name": "s3", "port": PORT, "targetPort": "s3"}]}
-    return metadata(NAME, namespace, _TAGS), spec
+    return manifest("v1", "Service", metadata(NAME, namespace, _TAGS, SKIP_AWAIT), spec=spec)
 
 
 def stateful_set(
@@ -57,8 +70,9 @@ def stateful_set(
     pull_secret: str | None = None,
     placement: Placement | None = None,
     keys: Any = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec). The volume goes with the StatefulSet: a demo's weights can always be fetched again.
+    user_ids: PodUserIds = "fixed",
+) -> dict[str, Any]:
+    """The volume goes with the StatefulSet: a demo's weights can always be fetched again.
 
     keys: mark of the root user's, which the server reads when it starts.
     """
@@ -93,18 +107,14 @@ def stateful_set(
         # A small MinIO that streams shards answers slowly; six failures keep its probes from killing it.
         "livenessProbe": probe("/minio/health/live", periodSeconds=15, failureThreshold=6, timeoutSeconds=5),
         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000},
+        "securityContext": container_security(user_ids, {"runAsUser": _UID}),
         "volumeMounts": mounts,
     }
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
+            **pod_security(user_ids, {"runAsUser": _UID, "runAsGroup": _UID, "fsGroup": _UID}),
             "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
         "terminationGracePeriodSeconds": 30,
@@ -120,7 +130,7 @@ def stateful_set(
     return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size, annotations)
 
 
-def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> dict[str, Any]:
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in client_namespaces]
     ports = [{"protocol": "TCP", "port": PORT}]
     spec = {
@@ -128,12 +138,13 @@ def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> tuple[
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [*peers, {"podSelector": {}}], "ports": ports}],
     }
-    return metadata(NAME, namespace, _TAGS), spec
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", metadata(NAME, namespace, _TAGS), spec=spec)
 
 
-# Secrets reach mc by its environment and its standard input, never as arguments. `attach` answers with an error when there is
-# nothing to change; that one is success.
-SETUP_SCRIPT = """\
+# Secrets reach mc by its environment and its standard input, never as arguments. `attach` fails when there is nothing to change;
+# that is success. Each user's policy has the name of the Secret with the user's keys.
+SETUP_SCRIPT = (
+    """\
 set -eu
 mc ready store
 mc mb --ignore-existing "store/$BUCKET"
@@ -145,18 +156,23 @@ grant() {
     *) echo "$answer" >&2; exit 1 ;;
   esac
 }
-grant weights-writer "$WRITER_ACCESS_KEY" "$WRITER_SECRET_KEY"
-grant weights-reader "$READER_ACCESS_KEY" "$READER_SECRET_KEY"
+"""
+    f"""\
+grant {WRITER_SECRET} "$WRITER_ACCESS_KEY" "$WRITER_SECRET_KEY"
+grant {READER_SECRET} "$READER_ACCESS_KEY" "$READER_SECRET_KEY"
+"""
+    """\
 echo "bucket $BUCKET is ready, with a writer and a reader"
 """
+)
 
 
 def setup_data(bucket: str) -> dict[str, str]:
     """ConfigMap data of the setup Job: the script and both policies."""
     return {
         "setup.sh": SETUP_SCRIPT,
-        "weights-writer.json": bucket_policy(bucket, WRITER_BUCKET_ACTIONS, WRITER_ACTIONS),
-        "weights-reader.json": bucket_policy(bucket, READER_BUCKET_ACTIONS, READER_ACTIONS),
+        f"{WRITER_SECRET}.json": bucket_policy(bucket, WRITER_BUCKET_ACTIONS, WRITER_ACTIONS),
+        f"{READER_SECRET}.json": bucket_policy(bucket, READER_BUCKET_ACTIONS, READER_ACTIONS),
     }
 
 
@@ -169,7 +185,8 @@ def setup_job(
     keys: Any,
     ca_secret: str | None = None,
     pull_secret: str | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    user_ids: PodUserIds = "fixed",
+) -> dict[str, Any]:
     """The Job that makes bucket and users.
 
     `store_uid` and `keys`, the mark of all users' keys, make it run again when the volume is a new one, and when a key is.
@@ -195,20 +212,20 @@ def setup_job(
             value("MC_CONFIG_DIR", "/tmp/.mc"),
             value("BUCKET", bucket),
             from_secret("MC_HOST_store", ROOT_SECRET, "mc-host"),
-            from_secret("WRITER_ACCESS_KEY", "weights-writer", "AWS_ACCESS_KEY_ID"),
-            from_secret("WRITER_SECRET_KEY", "weights-writer", "AWS_SECRET_ACCESS_KEY"),
-            from_secret("READER_ACCESS_KEY", "weights-reader", "AWS_ACCESS_KEY_ID"),
-            from_secret("READER_SECRET_KEY", "weights-reader", "AWS_SECRET_ACCESS_KEY"),
+            from_secret("WRITER_ACCESS_KEY", WRITER_SECRET, "AWS_ACCESS_KEY_ID"),
+            from_secret("WRITER_SECRET_KEY", WRITER_SECRET, "AWS_SECRET_ACCESS_KEY"),
+            from_secret("READER_ACCESS_KEY", READER_SECRET, "AWS_ACCESS_KEY_ID"),
+            from_secret("READER_SECRET_KEY", READER_SECRET, "AWS_SECRET_ACCESS_KEY"),
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 1000},
+        "securityContext": container_security(user_ids, {"runAsUser": _UID}),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": pod_security(user_ids, {"runAsUser": _UID}),
         "containers": [container],
         "volumes": volumes,
     }
@@ -217,4 +234,4 @@ def setup_job(
     annotations = {"mistral-on-l4/store-uid": store_uid, KEYS_ANNOTATION: keys}
     template = {"metadata": {"labels": tags, "annotations": annotations}, "spec": pod}
     spec = {"backoffLimit": 5, "activeDeadlineSeconds": 600, "template": template}
-    return metadata(name, namespace, tags, REPLACE_FAILED_JOB), spec
+    return manifest("batch/v1", "Job", metadata(name, namespace, tags, REPLACE_FAILED_JOB), spec=spec)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
-from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import SKIP_AWAIT, labels, manifest, metadata, selector
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 from mistral_on_l4.manifests.volumes import single_server
 
 NAME = "model-registry-db"
@@ -18,11 +19,13 @@ _SELECTOR = selector(NAME, "database")
 _UID = 70
 
 
-def service(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return metadata(NAME, namespace, _TAGS), {"selector": _SELECTOR, "ports": [{"name": "postgresql", "port": PORT}]}
+def service(namespace: str) -> dict[str, Any]:
+    """It is ready when it has endpoints, and so waits for the pods that are declared after it: do not await it."""
+    spec = {"selector": _SELECTOR, "ports": [{"name": "postgresql", "port": PORT}]}
+    return manifest("v1", "Service", metadata(NAME, namespace, _TAGS, SKIP_AWAIT), spec=spec)
 
 
-def network_policy(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def network_policy(namespace: str) -> dict[str, Any]:
     """Only the registry's server talks to its database."""
     server = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "model-registry"}}}
     spec = {
@@ -30,13 +33,19 @@ def network_policy(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [server], "ports": [{"protocol": "TCP", "port": PORT}]}],
     }
-    return metadata(NAME, namespace, _TAGS), spec
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", metadata(NAME, namespace, _TAGS), spec=spec)
 
 
 def stateful_set(
-    namespace: str, image: str, secret: str, storage_class: Any, volume_size: str, pull_secret: str | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec). The claim is kept on scale-down and goes with the StatefulSet."""
+    namespace: str,
+    image: str,
+    secret: str,
+    storage_class: Any,
+    volume_size: str,
+    pull_secret: str | None = None,
+    user_ids: PodUserIds = "fixed",
+) -> dict[str, Any]:
+    """The claim is kept on scale-down and goes with the StatefulSet."""
     ready = {"exec": {"command": ["pg_isready", "-U", USER, "-d", DATABASE]}, "timeoutSeconds": 5}
     container = {
         "name": "postgres",
@@ -53,7 +62,7 @@ def stateful_set(
         "readinessProbe": {**ready, "periodSeconds": 5},
         "livenessProbe": {**ready, "periodSeconds": 15, "failureThreshold": 4},
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": _UID},
+        "securityContext": container_security(user_ids, {"runAsUser": _UID}),
         "volumeMounts": [
             {"name": "data", "mountPath": "/var/lib/postgresql/data"},
             {"name": "run", "mountPath": "/var/run/postgresql"},
@@ -61,13 +70,7 @@ def stateful_set(
     }
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _UID,
-            "runAsGroup": _UID,
-            "fsGroup": _UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(user_ids, {"runAsUser": _UID, "runAsGroup": _UID, "fsGroup": _UID}),
         "containers": [container],
         "volumes": [{"name": "run", "emptyDir": {"sizeLimit": "16Mi"}}],
     }

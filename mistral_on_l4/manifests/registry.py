@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mistral_on_l4.manifests.metadata import RESTRICTED_CONTAINER, labels, metadata, selector
+from mistral_on_l4.manifests.metadata import SKIP_AWAIT, labels, manifest, metadata, selector
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 from mistral_on_l4.manifests.volumes import claim_spec
 
 PORT = 8080
 API = "/api/model_registry/v1alpha3"
+# Of the user "nonroot" in the server's distroless image.
+_UID = 65532
 
 
 def service_name(registry: str) -> str:
@@ -20,12 +23,13 @@ def url(registry: str, namespace: str) -> str:
     return f"http://{service_name(registry)}.{namespace}.svc:{PORT}"
 
 
-def service(registry: str, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def service(registry: str, namespace: str) -> dict[str, Any]:
     spec = {
         "selector": selector(registry, "model-registry"),
         "ports": [{"name": "http-api", "port": PORT, "targetPort": "http-api"}],
     }
-    return metadata(service_name(registry), namespace, labels(registry, "model-registry")), spec
+    meta = metadata(service_name(registry), namespace, labels(registry, "model-registry"))
+    return manifest("v1", "Service", meta, spec=spec)
 
 
 def deployment(
@@ -35,8 +39,9 @@ def deployment(
     env: Sequence[Mapping[str, Any]],
     data_claim: str | None = None,
     pull_secret: str | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec). `env` says where the data are; `data_claim` is mounted at /data when the server keeps a file."""
+    user_ids: PodUserIds = "fixed",
+) -> dict[str, Any]:
+    """`env` says where the data are; `data_claim` is mounted at /data when the server keeps a file."""
     tags = labels(registry, "model-registry")
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
@@ -65,18 +70,12 @@ def deployment(
         "readinessProbe": probe("/readyz/health", periodSeconds=5, failureThreshold=3),
         "livenessProbe": probe("/readyz/isDirty", periodSeconds=15, failureThreshold=4),
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}},
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 65532, "readOnlyRootFilesystem": True},
+        "securityContext": container_security(user_ids, {"runAsUser": _UID}, read_only=True),
         "volumeMounts": mounts,
     }
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(user_ids, {"runAsUser": _UID, "runAsGroup": _UID, "fsGroup": _UID}),
         "containers": [container],
         "volumes": volumes,
     }
@@ -89,14 +88,16 @@ def deployment(
         "selector": {"matchLabels": selector(registry, "model-registry")},
         "template": {"metadata": {"labels": tags}, "spec": pod},
     }
-    return metadata(registry, namespace, tags), spec
+    return manifest("apps/v1", "Deployment", metadata(registry, namespace, tags), spec=spec)
 
 
-def claim(name: str, namespace: str, storage_class: Any, size: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return metadata(name, namespace), claim_spec(storage_class, size)
+def claim(name: str, namespace: str, storage_class: Any, size: str) -> dict[str, Any]:
+    """A claim of a WaitForFirstConsumer class binds only when its pod comes, which would wait for the claim: do not await it."""
+    meta = metadata(name, namespace, annotations=SKIP_AWAIT)
+    return manifest("v1", "PersistentVolumeClaim", meta, spec=claim_spec(storage_class, size))
 
 
-def network_policy(registry: str, namespace: str, client_namespaces: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def network_policy(registry: str, namespace: str, client_namespaces: Sequence[str]) -> dict[str, Any]:
     """Registry pods are reached on the API's port, from their own namespace and the named ones."""
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in client_namespaces]
     spec = {
@@ -104,4 +105,5 @@ def network_policy(registry: str, namespace: str, client_namespaces: Sequence[st
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [{"podSelector": {}}, *peers], "ports": [{"protocol": "TCP", "port": PORT}]}],
     }
-    return metadata(f"{registry}-internal-access", namespace), spec
+    meta = metadata(f"{registry}-internal-access", namespace)
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", meta, spec=spec)

@@ -6,14 +6,14 @@ from typing import Any
 
 from mistral_on_l4.config.settings import ServiceSettings, Settings
 from mistral_on_l4.planner import ServicePlan
+from mistral_on_l4.planner.catalogue import Catalogue
 
-_NAMES = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
+_PRECISIONS = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
 
 
-def registry_entry(service: ServiceSettings, plan: ServicePlan, settings: Settings) -> dict[str, Any]:
+def registry_entry(service: ServiceSettings, plan: ServicePlan, settings: Settings, catalogue: Catalogue) -> dict[str, Any]:
     """{"model", "version", "artifact"} for register_model.py. Custom properties are strings: the API's integers are 32 bits."""
-    base = plan.checkpoint.rpartition("/")[2]
-    precision = _NAMES[service.variant.value]
+    precision = _PRECISIONS[service.variant.value]
     point = plan.at(1)
     facts = {
         "precision": precision,
@@ -27,14 +27,8 @@ def registry_entry(service: ServiceSettings, plan: ServicePlan, settings: Settin
         "max_model_len": str(plan.max_model_len),
         "inference_service": service.name,
     }
-    tags = dict.fromkeys(("mistral", "vllm", "text-to-text", service.variant.value), "")
     return {
-        "model": {
-            "name": f"Mistral-Small-24B-Instruct-{precision}",
-            "description": f"{base} in {precision}, served by vLLM on {plan.gpus}x NVIDIA {plan.gpu}",
-            "owner": settings.registry.owner,
-            "customProperties": {**tags, "license": "Apache-2.0", "provider": plan.checkpoint.partition("/")[0]},
-        },
+        "model": _model(service, plan, settings, catalogue, precision),
         "version": {
             "name": f"{service.revision}-{service.name}",
             "description": f"Revision {service.revision} of {plan.checkpoint} as {service.name} serves it",
@@ -49,6 +43,25 @@ def registry_entry(service: ServiceSettings, plan: ServicePlan, settings: Settin
             "storagePath": service.prefix,
             "customProperties": {"format": "safetensors", "source_model": plan.checkpoint},
         },
+    }
+
+
+def _model(service: ServiceSettings, plan: ServicePlan, settings: Settings, catalogue: Catalogue, precision: str) -> dict[str, Any]:
+    """Name and licence are the catalogue's where the checkpoint is; of any other repository nobody here knows the licence."""
+    owner, _, base = plan.checkpoint.rpartition("/")
+    known = catalogue.checkpoint(plan.checkpoint)
+    entry = catalogue.models[known[0]] if known else None
+    family = catalogue.model(service.model).architecture.family.removesuffix("ForCausalLM").lower()
+    properties = dict.fromkeys((family, "vllm", "text-to-text", service.variant.value), "")
+    if entry and entry.license:
+        properties["license"] = entry.license
+    if owner:
+        properties["provider"] = owner
+    return {
+        "name": f"{entry.title if entry and entry.title else base}-{precision}",
+        "description": f"{base} in {precision}, served by vLLM on {plan.gpus}x NVIDIA {plan.gpu}",
+        "owner": settings.registry.owner,
+        "customProperties": properties,
     }
 
 

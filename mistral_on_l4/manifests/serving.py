@@ -14,12 +14,13 @@ from mistral_on_l4.manifests.metadata import (
     MANAGER_LABELS,
     PREDICTED_TPOT_ANNOTATION,
     PREDICTED_TTFT_ANNOTATION,
-    RESTRICTED_CONTAINER,
     REVISION_ANNOTATION,
     WEIGHTS_ANNOTATION,
     fingerprint,
+    manifest,
     metadata,
 )
+from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
 
 API_VERSION = "serving.kserve.io/v1beta1"
 RUNTIME_API_VERSION = "serving.kserve.io/v1alpha1"
@@ -28,6 +29,7 @@ PORT = 8080
 API_KEY_SECRET = "vllm-api-key"
 STORAGE_KEY = "minio"
 HOME = "/home/vllm"
+_UID = 2000
 
 # KServe keeps Ready=True while an update progresses (kserve#4626), and its observedGeneration is the Deployment's, so
 # `condition=Ready` could pass too early or hang; these two read the status itself.
@@ -91,10 +93,11 @@ class ServiceSpec:
     link_labels: Mapping[str, Any] = field(default_factory=dict)
     link_annotations: Mapping[str, Any] = field(default_factory=dict)
     pull_secret: str | None = None
+    user_ids: PodUserIds = "fixed"
 
 
-def serving_runtime(namespace: str, image: str, shm_size: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec) of the runtime both services share; what differs between them is in their own arguments."""
+def serving_runtime(namespace: str, image: str, shm_size: str, user_ids: PodUserIds = "fixed") -> dict[str, Any]:
+    """The runtime that all services share; what differs between them is in their own arguments."""
     container = {
         "name": "kserve-container",
         "image": image,
@@ -103,7 +106,7 @@ def serving_runtime(namespace: str, image: str, shm_size: str) -> tuple[dict[str
         "env": [value(name, text) for name, text in _CACHE_ENV.items()],
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         # The root filesystem stays writable: with a read-only one NVIDIA's CDI hook fails and the container is never made.
-        "securityContext": {**RESTRICTED_CONTAINER, "runAsUser": 2000, "runAsGroup": 0},
+        "securityContext": container_security(user_ids, {"runAsUser": _UID, "runAsGroup": 0}),
         "volumeMounts": [
             {"name": "home", "mountPath": HOME},
             {"name": "tmp", "mountPath": "/tmp"},
@@ -122,11 +125,11 @@ def serving_runtime(namespace: str, image: str, shm_size: str) -> tuple[dict[str
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}},
         ],
     }
-    return metadata(RUNTIME, namespace), spec
+    return manifest(RUNTIME_API_VERSION, "ServingRuntime", metadata(RUNTIME, namespace), spec=spec)
 
 
-def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """(metadata, spec, revision). The revision changes exactly when the pods must change, and it reaches their annotations."""
+def inference_service(spec: ServiceSpec) -> dict[str, Any]:
+    """The InferenceService. Its revision annotation changes exactly when the pods must change, and it reaches them."""
 
     def probe(**timing: int) -> dict[str, Any]:
         return {"httpGet": {"path": "/health", "port": PORT, "scheme": "HTTP"}, "timeoutSeconds": 5, **timing}
@@ -151,7 +154,7 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
         "deploymentStrategy": {"type": "Recreate"},
         "nodeSelector": dict(spec.placement.node_selector),
         "tolerations": [dict(toleration) for toleration in spec.placement.tolerations],
-        "securityContext": {"runAsNonRoot": True, "fsGroup": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": pod_security(spec.user_ids, {"fsGroup": _UID}),
         "model": model,
     }
     if spec.pull_secret:
@@ -173,10 +176,16 @@ def inference_service(spec: ServiceSpec) -> tuple[dict[str, Any], dict[str, Any]
     if spec.key_mark is not None:
         annotations[KEYS_ANNOTATION] = spec.key_mark
     tags = {**MANAGER_LABELS, **spec.link_labels}
-    return metadata(spec.name, spec.namespace, tags, annotations), body, revision
+    return manifest(API_VERSION, "InferenceService", metadata(spec.name, spec.namespace, tags, annotations), spec=body)
 
 
-def network_policy(services: Sequence[str], namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def revision_of(service: Mapping[str, Any]) -> str:
+    """The revision that inference_service() gave it."""
+    revision: str = service["metadata"]["annotations"][REVISION_ANNOTATION]
+    return revision
+
+
+def network_policy(services: Sequence[str], namespace: str) -> dict[str, Any]:
     """Only pods that say they are clients reach the services: vLLM's key guards /v1 alone, /invocations stays open."""
     spec = {
         "podSelector": {
@@ -190,4 +199,4 @@ def network_policy(services: Sequence[str], namespace: str) -> tuple[dict[str, A
             }
         ],
     }
-    return metadata("inference-clients", namespace), spec
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", metadata("inference-clients", namespace), spec=spec)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mistral_on_l4.manifests.jobs import script_pod, value
-from mistral_on_l4.manifests.metadata import labels, metadata, selector
+from mistral_on_l4.manifests.jobs import Program, script_pod, value
+from mistral_on_l4.manifests.metadata import labels, manifest, metadata, selector
 
 NAME = "volume-guard"
 # Detaching and deleting a volume takes EBS a minute; after ten nobody is deleting it.
@@ -14,17 +14,15 @@ AWAIT_SECONDS = 600
 GRACE_SECONDS = AWAIT_SECONDS + 30
 
 
-def deployment(
-    namespace: str, image: str, script: str, scripts: str, namespaces: Sequence[str], pull_secret: str | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec). namespaces: whose claims' volumes are awaited."""
+def deployment(program: Program, namespaces: Sequence[str]) -> dict[str, Any]:
+    """namespaces: whose claims' volumes are awaited."""
     tags = labels(NAME, "storage")
     env = [value("VOLUME_NAMESPACES", ",".join(namespaces)), value("VOLUME_SECONDS", str(AWAIT_SECONDS))]
     # It sleeps; what it may take beyond is for its start.
     resources = {"requests": {"cpu": "5m", "memory": "48Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}}
-    pod = script_pod(NAME, image, script, scripts, NAME, env, resources, pull_secret)
+    pod = script_pod(NAME, program, env, resources)
     pod["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    # It sleeps, so that being there is being alive; ready is whoever may read what its end depends on.
+    # It sleeps, so that being there is being alive; it is ready once it may read what its end depends on.
     probe = {"exec": {"command": ["test", "-f", "/tmp/ready"]}, "periodSeconds": 5}
     pod["containers"][0] |= {
         "readinessProbe": dict(probe),
@@ -35,13 +33,13 @@ def deployment(
         "selector": {"matchLabels": selector(NAME, "storage")},
         "template": {"metadata": {"labels": tags}, "spec": pod},
     }
-    return metadata(NAME, namespace, tags), spec
+    return manifest("apps/v1", "Deployment", metadata(NAME, program.namespace, tags), spec=spec)
 
 
-def network_policy(namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec): it serves nobody, so nobody is let in."""
+def network_policy(namespace: str) -> dict[str, Any]:
+    """It serves nobody, so nobody is let in."""
     spec = {"podSelector": {"matchLabels": selector(NAME, "storage")}, "policyTypes": ["Ingress"], "ingress": []}
-    return metadata(NAME, namespace), spec
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", metadata(NAME, namespace), spec=spec)
 
 
 def rules() -> list[dict[str, Any]]:

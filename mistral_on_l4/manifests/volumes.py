@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mistral_on_l4.manifests.metadata import metadata
+from mistral_on_l4.manifests.metadata import manifest, metadata
 
 
 def claim_spec(storage_class: Any, size: str) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def single_server(
     storage_class: Any,
     size: str,
     annotations: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(metadata, spec) of a StatefulSet of one pod, whose volume `data` goes with it. annotations: of the pod."""
+) -> dict[str, Any]:
+    """A StatefulSet of one pod, whose volume `data` goes with it. annotations: of the pod."""
     pod_metadata: dict[str, Any] = {"labels": dict(tags)}
     if annotations:
         pod_metadata["annotations"] = dict(annotations)
@@ -36,4 +36,4 @@ def single_server(
         # Claims of a StatefulSet outlive it otherwise, and their volumes go on billing.
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
     }
-    return metadata(name, namespace, tags), spec
+    return manifest("apps/v1", "StatefulSet", metadata(name, namespace, tags), spec=spec)

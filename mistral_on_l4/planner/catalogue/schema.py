@@ -119,10 +119,18 @@ class Variant(Record):
 
 
 class Model(Record):
-    """An architecture and its checkpoints."""
+    """An architecture and its checkpoints. title: as people call it; license: by its SPDX identifier. Both may be unknown."""
 
+    title: str | None = None
+    license: str | None = None
     architecture: Architecture
     variants: Mapping[VariantName, Variant]
+
+    def numbers(self) -> Iterator[str]:
+        """A licence is a claim like a number: it needs a source."""
+        yield from super().numbers()
+        if self.license is not None:
+            yield "license"
 
 
 class Gpu(Record):
