@@ -6,9 +6,9 @@ Runs in the storage initializer's Python with the job's scripts on PYTHONPATH an
 import os
 import time
 
-from seed_weights import Order, finished_manifest
-from weights_limits import Limits
-from weights_store import Store
+from mistral_on_l4.jobs.seed_weights import Order, finished_manifest
+from mistral_on_l4.jobs.weights_limits import Limits
+from mistral_on_l4.jobs.weights_store import Store
 
 order = Order.from_environment(os.environ)
 store = Store(order.bucket, Limits())

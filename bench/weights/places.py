@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.hub.repository import Repository, add
-from mistral_on_l4 import jobs
+from mistral_on_l4.manifests.scripts import sources
 
 HERE = Path(__file__).parent
 BUCKET = "rhoai-artifacts"
@@ -29,6 +29,7 @@ MIB, GIB = 2**20, 2**30
 HUB_NONE = "http://127.0.0.52:1"
 _START_SECONDS = 15.0
 _RUN_SECONDS = 600.0
+_SEEDER = "mistral_on_l4.jobs.seed_weights"
 
 
 class BenchmarkFailed(Exception):
@@ -146,8 +147,7 @@ class Bench:
         self.home = folder / "home"
         for made in (self.data, self.scripts, self.home):
             made.mkdir()
-        for name, text in jobs.scripts("seed_weights").items():
-            (self.scripts / name).write_text(text)
+        sources("seed_weights").lay_out(self.scripts)
         address = "127.0.0.53"
         self.url = f"http://{address}:{_free_port(address)}"
         self._keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
@@ -181,14 +181,12 @@ class Bench:
         }
 
     def seed(self, hub: str, repository: str, prefix: str, **changes: str) -> Run:
-        return self.run(
-            [str(self.scripts / "seed_weights.py")], hub, WEIGHTS_REPOSITORY=repository, WEIGHTS_PREFIX=prefix, **changes
-        )
+        return self.run(["-m", _SEEDER], hub, WEIGHTS_REPOSITORY=repository, WEIGHTS_PREFIX=prefix, **changes)
 
     def start_seed(self, hub: str, repository: str, prefix: str) -> subprocess.Popen[bytes]:
         env = {**self.environment(hub), "WEIGHTS_REPOSITORY": repository, "WEIGHTS_PREFIX": prefix}
         return subprocess.Popen(
-            [str(self._python), str(self.scripts / "seed_weights.py")],
+            [str(self._python), "-m", _SEEDER],
             env=env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -9,10 +9,10 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from weights_files import select
-from weights_hub import Hub
-from weights_limits import Limits, Stop
-from weights_store import Store
+from mistral_on_l4.jobs.weights_files import select
+from mistral_on_l4.jobs.weights_hub import Hub
+from mistral_on_l4.jobs.weights_limits import Limits, Stop
+from mistral_on_l4.jobs.weights_store import Store
 
 repository, bucket, prefix = sys.argv[1:]
 limits = Limits()

@@ -36,6 +36,12 @@ class Sources:
         """For the ConfigMap's volume: which key goes to which path."""
         return [{"key": _key(path), "path": path} for path in self.files]
 
+    def lay_out(self, folder: Path) -> None:
+        """Writes the files as the volume has them. Nothing that is there already is taken away."""
+        for path, text in self.files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+
 
 def sources(job: str) -> Sources:
     """The module `mistral_on_l4.jobs.<job>` with every module of ours that it imports, found by reading their imports.

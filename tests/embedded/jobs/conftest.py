@@ -1,4 +1,4 @@
-"""The seed job as it runs in its image: flat scripts, the image's locked packages, a real S3 server, a hub that can misbehave."""
+"""The seed job as it runs in its image: the mounted package, the image's locked packages, a real S3 server, a hub that can misbehave."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from embedded.hub.server import HubContent
 from embedded.hub.trouble import TroubledHub
 from embedded.progress import PlainReport
 from embedded.toolchain import ensure_tools
-from mistral_on_l4 import jobs
+from mistral_on_l4.manifests.scripts import sources
 
 BUCKET, PREFIX, REPOSITORY = "rhoai-artifacts", "mistral-24b/", "mistralai/Mistral-Small-24B-Instruct-2501"
 KEYS = ("testkey", secrets.token_hex(16))
@@ -48,8 +48,7 @@ def tools() -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scripts")
-    for name, text in jobs.scripts("seed_weights").items():
-        (folder / name).write_text(text)
+    sources("seed_weights").lay_out(folder)
     return folder
 
 
@@ -265,7 +264,7 @@ class Seeder:
 
     def start(self, **changes: str) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
-            [str(self.python), str(self.scripts / "seed_weights.py")],
+            [str(self.python), "-m", "mistral_on_l4.jobs.seed_weights"],
             env={**self.environment, **changes},
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -297,6 +296,7 @@ def seeder(tools: dict[str, Path], scripts: Path, hub: TroubledHub, s3: S3, tmp_
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),
+        "PYTHONPATH": str(scripts),
         "TMPDIR": str(home),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

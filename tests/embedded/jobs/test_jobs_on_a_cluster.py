@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 
 from mistral_on_l4.cluster.client import ApiError
-from mistral_on_l4.manifests.jobs import PythonJob, job_name, python_job
+from mistral_on_l4.manifests.jobs import Program, PythonJob, job_name, python_job
+from mistral_on_l4.manifests.scripts import sources
 
 pytestmark = pytest.mark.embedded
 
 
 def job(name: str, namespace: str) -> dict[str, Any]:
-    meta, spec = python_job(PythonJob(name, namespace, "check-service", "image", "x.py", "scripts", "default", [], 600, retries=0))
+    program = Program(sources("check_service"), "scripts", namespace, "image", "default")
+    manifest = python_job(PythonJob(name, "check-service", program, [], 600, retries=0))
     # No node has this label: what happens to its pods is told by the test.
-    spec["template"]["spec"]["nodeSelector"] = {"nowhere": "true"}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+    manifest["spec"]["template"]["spec"]["nodeSelector"] = {"nowhere": "true"}
+    return manifest
 
 
 def soon(found: Callable[[], Any], what: str) -> Any:

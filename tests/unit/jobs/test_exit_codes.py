@@ -11,7 +11,8 @@ import pytest
 
 from mistral_on_l4.jobs import last_words, seed_weights
 from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Stop, Stopped
-from mistral_on_l4.manifests.jobs import PythonJob, python_job
+from mistral_on_l4.manifests.jobs import Program, PythonJob, python_job
+from mistral_on_l4.manifests.scripts import sources
 
 ENVIRONMENT = {
     "WEIGHTS_REPOSITORY": "o/r",
@@ -57,8 +58,8 @@ def test_only_a_failure_of_its_own_ends_with_one(
 
 
 def test_the_job_fails_for_good_by_that_code_alone() -> None:
-    job = PythonJob("n", "ns", "seed-weights", "image", "seed_weights.py", "scripts", "account", [], 60)
-    rules = python_job(job)[1]["podFailurePolicy"]["rules"]
+    program = Program(sources("seed_weights"), "scripts", "ns", "image", "account")
+    rules = python_job(PythonJob("n", "seed-weights", program, [], 60))["spec"]["podFailurePolicy"]["rules"]
     # A check's Job has no tries to lose to a drained node; the first rule that matches counts.
     assert rules[0] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     assert [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"] == [

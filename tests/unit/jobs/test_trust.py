@@ -8,8 +8,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from mistral_on_l4 import jobs
 from mistral_on_l4.jobs.trust import trust_extra_authority
+from mistral_on_l4.manifests.scripts import sources
 
 PEM = "-----BEGIN CERTIFICATE-----\nof a proxy\n-----END CERTIFICATE-----"
 
@@ -43,5 +43,5 @@ def test_without_one_nothing_changes() -> None:
 
 
 def test_it_travels_with_the_scripts_that_use_it() -> None:
-    assert "trust.py" in jobs.scripts("seed_weights")
-    assert "trust.py" in jobs.scripts("register_model")
+    assert "mistral_on_l4/jobs/trust.py" in sources("seed_weights").files
+    assert "mistral_on_l4/jobs/trust.py" in sources("register_model").files
