@@ -53,12 +53,13 @@ def service_named(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def upstream(engine: Any, kind: str, name: str) -> set[tuple[str, str]]:
-    """(kind, metadata.name) of everything that an object depends on, directly or not."""
+    """(kind, metadata.name) of everything that an object waits for: by dependency, or because its component does."""
     by_urn = {found.urn: found for found in engine.resources}
     seen: set[str] = set()
     queue = [engine.named(kind, name).urn]
     while queue:
-        for urn in by_urn[queue.pop()].depends_on:
+        waiting = by_urn[queue.pop()]
+        for urn in (*waiting.depends_on, waiting.parent):
             if urn not in seen and urn in by_urn:
                 seen.add(urn)
                 queue.append(urn)
