@@ -5,7 +5,7 @@ and is billed. So this pod runs as long as the driver is needed: `pulumi destroy
 and before the driver, and its end is awaited. Where it is ended for another reason (a drained node, an update) the namespaces are
 still there, and it goes at once.
 
-Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted from a ConfigMap; imports nothing else.
+Runs as `python -m mistral_on_l4.jobs.await_volumes` in KServe's storage-initializer image (Python 3.11 with requests).
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def ask(call: Call, path: str) -> Json | None:
 
 def leaving(call: Call, namespaces: Sequence[str]) -> set[str] | None:
     """Which of the namespaces are gone or on their way; None if the API server does not answer now. Raises Refused."""
-    found = set()
+    departing = set()
     for namespace in namespaces:
         document = ask(call, f"/api/v1/namespaces/{namespace}")
         if document is None:
             return None
         if not document or (document.get("metadata") or {}).get("deletionTimestamp"):
-            found.add(namespace)
-    return found
+            departing.add(namespace)
+    return departing
 
 
 def doomed(call: Call, namespaces: Sequence[str]) -> list[str] | None:

@@ -4,7 +4,7 @@ KServe keeps an InferenceService Ready while an update of it progresses, so Read
 last change asked for. This Job looks at the Deployment: its template must carry the revision, and its rollout must be complete.
 What keeps the pods from that is said in their own words, and the Job does not wait for what will not come by itself.
 
-Runs in KServe's storage-initializer image (Python 3.11 with requests), mounted from a ConfigMap; imports nothing else.
+Runs as `python -m mistral_on_l4.jobs.check_service` in KServe's storage-initializer image (Python 3.11 with requests).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class PodProblem:
 
 def pod_problem(pods: Sequence[Mapping[str, Any]]) -> PodProblem | None:
     """What the newest pod of a service says is wrong, or None if it says nothing."""
-    pod = max(pods, key=lambda found: str(found["metadata"]["creationTimestamp"]), default=None)
+    pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
     if pod is None:
         return None
     name, status = pod["metadata"]["name"], pod.get("status") or {}
@@ -124,17 +124,17 @@ class Cluster:
 
     def pods(self, namespace: str, service: str) -> list[dict[str, Any]]:
         """Pods of an InferenceService."""
-        found = self._get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={SERVICE_LABEL}%3D{service}")
-        items: list[dict[str, Any]] = (found or {}).get("items") or []
+        listed = self._get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={SERVICE_LABEL}%3D{service}")
+        items: list[dict[str, Any]] = (listed or {}).get("items") or []
         return items
 
     def _get(self, path: str) -> dict[str, Any] | None:
-        status, found = self._call("GET", path, None)
+        status, document = self._call("GET", path, None)
         if status == 404:
             return None
         if status != 200:
-            raise requests.HTTPError(f"the Kubernetes API answers {status}: {found.get('message', '')}")
-        return found
+            raise requests.HTTPError(f"the Kubernetes API answers {status}: {document.get('message', '')}")
+        return document
 
 
 def chat_problem(check: Check, seconds: float) -> str | None:

@@ -1,4 +1,4 @@
-"""How a script says why it ends: in its log, and where Kubernetes keeps a container's last message."""
+"""How a job says why it ends: in its log, and where Kubernetes keeps a container's last message."""
 
 from __future__ import annotations
 

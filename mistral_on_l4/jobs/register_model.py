@@ -1,9 +1,9 @@
-"""Registers one model version and its artifact in a Model Registry, and says their ids in a ConfigMap.
+"""Registers one model version and its artifact in a Model Registry, and leaves their ids in a ConfigMap.
 
-Runs as `python /scripts/register_model.py` in the storage-initializer image, mounted from a ConfigMap: it may use what
-that image holds (Python 3.11, requests, boto3), and of this package what is mounted beside it. The registry's API has no DELETE and
-creates model, version and artifact in three calls, so every step finds first, creates what is missing, un-archives and
-updates what is there: run it again after any failure, or beside another one, and the registry holds the same.
+Runs as `python -m mistral_on_l4.jobs.register_model` in KServe's storage-initializer image: it uses what that image holds
+(Python 3.11, requests, boto3). The registry's API has no DELETE and creates model, version and artifact in three calls, so
+every step looks first, creates what is missing, un-archives and updates what is there: run it again after any failure, or
+beside another one, and the registry holds the same.
 
 Environment: REGISTRY_URL; REGISTRATION (JSON, see `Registration`); RESULT_CONFIGMAP, POD_NAMESPACE; JOB_NAME, JOB_UID
 (without the latter the Job is read); REGISTRY_NAME (optional: else the host's first label without "-internal");
@@ -47,7 +47,7 @@ class _Again(Exception):
 
 
 class _Emptied(Exception):
-    """The registry no longer knows what it knew: it came back on an empty volume, and gives the ids anew."""
+    """The registry no longer knows what it knew: it came back on an empty volume, and gives out ids from the beginning."""
 
 
 # -- what to register --------------------------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ class Registry:
             ("registered_model", {"name": wanted.model["name"]}, ids.model),
             ("model_version", version, ids.version),
         ):
-            found = self._call("GET", finder, params=asked)
-            if found is None or str(found["id"]) != known:
+            entry = self._call("GET", finder, params=asked)
+            if entry is None or str(entry["id"]) != known:
                 raise _Emptied(f"the registry no longer has {finder} {asked['name']!r} as {known}")
 
     def _register(self, wanted: Registration) -> Ids:
@@ -222,34 +222,34 @@ class Registry:
         """Finds by name and updates, or creates; the id. Starts over after a lost race or while the server is away."""
         while True:
             try:
-                found = self._call("GET", finder, params={"name": wanted["name"], **owner})
-                if found is None:
+                entry = self._call("GET", finder, params={"name": wanted["name"], **owner})
+                if entry is None:
                     made = self._call("POST", create, body=wanted)
                     if made is None:
                         raise _Emptied(f"the registry answers 404 to POST {create}: its owner is gone")
                     print(f"created {finder} {wanted['name']!r} with id {made['id']}", flush=True)
                     return str(made["id"])
-                self._update(collection, found, wanted)
-                return str(found["id"])
+                self._update(collection, entry, wanted)
+                return str(entry["id"])
             except _Again as again:
                 self._clock.wait_or(f"{finder} {wanted['name']!r}: {again}")
 
-    def _update(self, collection: str, found: Json, wanted: Json) -> None:
+    def _update(self, collection: str, entry: Json, wanted: Json) -> None:
         # PATCH replaces customProperties as a whole: properties that others added are kept by sending them back.
-        properties = {**(found.get("customProperties") or {}), **wanted["customProperties"]}
+        properties = {**(entry.get("customProperties") or {}), **wanted["customProperties"]}
         fixed = ("name", "registeredModelId", "artifactType", "customProperties")
         changes = {name: value for name, value in wanted.items() if name not in fixed and value is not None}
-        same = all(found.get(name) == value for name, value in changes.items()) and properties == found.get("customProperties")
+        same = all(entry.get(name) == value for name, value in changes.items()) and properties == entry.get("customProperties")
         if same:
-            print(f"{collection}/{found['id']} is as it should be", flush=True)
+            print(f"{collection}/{entry['id']} is as it should be", flush=True)
             return
         # `changes` holds the state: an update without it resets an artifact to UNKNOWN.
         body = {**changes, "customProperties": properties}
         if "artifactType" in wanted:
             body["artifactType"] = wanted["artifactType"]
-        if self._call("PATCH", f"{collection}/{found['id']}", body=body) is None:
-            raise _Emptied(f"the registry answers 404 to PATCH {collection}/{found['id']}, which it found a moment ago")
-        print(f"updated {collection}/{found['id']}", flush=True)
+        if self._call("PATCH", f"{collection}/{entry['id']}", body=body) is None:
+            raise _Emptied(f"the registry answers 404 to PATCH {collection}/{entry['id']}, which it found a moment ago")
+        print(f"updated {collection}/{entry['id']}", flush=True)
 
     def _call(self, method: str, path: str, params: Mapping[str, str] | None = None, body: Json | None = None) -> Json | None:
         """The decoded answer, None for 404. Raises _Again for what passes, Failure for what does not."""
@@ -349,18 +349,18 @@ def _write_once(cluster: Cluster, name: str, data: Mapping[str, str], owner: Jso
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
     status, answer = cluster.call("POST", collection, body)
     if status == 409:
-        status, found = cluster.call("GET", f"{collection}/{name}")
+        status, existing = cluster.call("GET", f"{collection}/{name}")
         if status == 404:
             raise _Again("it went away while it was read")
         if status != 200:
-            raise Failure(f"cannot read ConfigMap {cluster.namespace}/{name}: {status} {found.get('message', '')}")
+            raise Failure(f"cannot read ConfigMap {cluster.namespace}/{name}: {status} {existing.get('message', '')}")
         # The one of a Job that is being replaced goes with that Job: writing into it would be writing into nothing.
-        if found["metadata"].get("deletionTimestamp"):
+        if existing["metadata"].get("deletionTimestamp"):
             raise _Again("the previous one is still being deleted")
-        if (found["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != MANAGED_BY:
+        if (existing["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != MANAGED_BY:
             raise Failure(f"ConfigMap {cluster.namespace}/{name} exists and is not a registration's result: choose another name")
         # With the version that was read: somebody else's change in between is a conflict.
-        whole = {**body, "metadata": {**found["metadata"], **metadata}}
+        whole = {**body, "metadata": {**existing["metadata"], **metadata}}
         status, answer = cluster.call("PUT", f"{collection}/{name}", whole)
         if status in (404, 409):
             raise _Again("it changed while it was written")

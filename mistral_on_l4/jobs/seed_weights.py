@@ -1,8 +1,8 @@
 """Brings a checkpoint from the hub into a bucket, proves every byte, and writes the manifest that says so.
 
-Runs as `python /scripts/seed_weights.py` in KServe's storage-initializer image, mounted from a ConfigMap: it uses what that
-image holds (Python 3.11, boto3, huggingface_hub, requests). Content goes from ranged reads straight into the parts of S3
-uploads; no disk is used, and memory is bounded (`Limits.buffer_bytes`: 24 parts of 16 MiB at defaults).
+Runs as `python -m mistral_on_l4.jobs.seed_weights` in KServe's storage-initializer image: it uses what that image holds
+(Python 3.11, boto3, huggingface_hub, requests). Content goes from ranged reads straight into the parts of S3 uploads; no disk is
+used, and memory is bounded (`Limits.buffer_bytes`: 24 parts of 16 MiB at defaults).
 
 Environment: HF_ENDPOINT, HF_TOKEN (optional); WEIGHTS_REPOSITORY, WEIGHTS_REVISION, WEIGHTS_BUCKET, WEIGHTS_PREFIX;
 AWS_ENDPOINT_URL and credentials; POD_NAME, POD_NAMESPACE; WEIGHTS_MODE (optional): seed, or verify (reads everything back and
@@ -181,7 +181,7 @@ class Seeding:
     def _open_notes(self, files: tuple[HubFile, ...], objects: Mapping[str, StoredObject]) -> Notes:
         """The notes of an earlier run; what an older manifest proved goes into them, and that manifest goes away.
 
-        It must be gone before the first object changes: whoever reads it trusts it. What is to be written is noted before it is: a
+        It must be gone before the first object changes: who reads it trusts it. What is to be written is noted before it is: a
         run of another revision removes it, should this one be killed and given up.
         """
         order, store = self._order, self._store
@@ -202,7 +202,7 @@ class Seeding:
         noted = {(self._order.prefix + path, upload.upload) for path, upload in notes.uploads.items()}
         with ThreadPoolExecutor(_LOOKERS) as pool:
             standing = list(pool.map(lambda file: self._look(snapshot, file, notes, objects), files))
-        proven = {found.path: found for found in standing if isinstance(found, SeededFile)}
+        proven = {file.path: file for file in standing if isinstance(file, SeededFile)}
         notes.done = dict(proven)
         tasks = [task for task in standing if isinstance(task, Task)]
         self._abort_stale(noted, tasks, notes)
@@ -211,12 +211,12 @@ class Seeding:
 
     def _look(self, snapshot: Snapshot, file: HubFile, notes: Notes, objects: Mapping[str, StoredObject]) -> SeededFile | Task:
         key = self._order.prefix + file.path
-        found, done = objects.get(key), notes.done.get(file.path)
-        if done is not None and done.is_at(found) and serves_file(done, file):
+        stored, done = objects.get(key), notes.done.get(file.path)
+        if done is not None and done.is_at(stored) and serves_file(done, file):
             return done
-        if found is not None and found.size == file.size:
+        if stored is not None and stored.size == file.size:
             # Whole, and nobody wrote down that it was proven: the kill came in between, or somebody copied it here.
-            back = read_back(self._store, file, found, self._stop)
+            back = read_back(self._store, file, stored, self._stop)
             if isinstance(back, SeededFile):
                 return back
         upload = notes.uploads.get(file.path)

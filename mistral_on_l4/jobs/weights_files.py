@@ -59,10 +59,10 @@ class Digest:
 
     def problem(self) -> str | None:
         """How the content differs from what the hub promised, or None if it is that."""
-        wanted, kind, found = self._file.sha256, "SHA-256", self._sha256.hexdigest()
+        wanted, kind, actual = self._file.sha256, "SHA-256", self._sha256.hexdigest()
         if self._git is not None:
-            wanted, kind, found = self._file.git_sha1, "git SHA-1", self._git.hexdigest()
-        return None if wanted == found else f"its {kind} is {found}, the hub promised {wanted}"
+            wanted, kind, actual = self._file.git_sha1, "git SHA-1", self._git.hexdigest()
+        return None if wanted == actual else f"its {kind} is {actual}, the hub promised {wanted}"
 
 
 def selected(path: str) -> bool:

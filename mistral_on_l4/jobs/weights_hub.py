@@ -146,7 +146,7 @@ class Hub:
         self._persist(more, progress=lambda: done)
 
     def _persist(self, call: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-        """Calls until it works. Progress starts the count of tries anew. Raises Failure after `attempts` in a row."""
+        """Calls until it works. Progress starts the count of tries again. Raises Failure after `attempts` in a row."""
         tries, seen, renewed = 0, progress(), False
         while True:
             try:
@@ -295,7 +295,7 @@ def _range_problem(answer: requests.Response, start: int, count: int, size: int)
 def _asked(answer: Any) -> float | None:
     """Seconds that the answer asks to wait: Retry-After (seconds or a date), or t of RateLimit."""
     text = answer.headers.get("Retry-After", "").strip()
-    found = re.search(r";\s*t=(\d+)", answer.headers.get("RateLimit", ""))
+    match = re.search(r";\s*t=(\d+)", answer.headers.get("RateLimit", ""))
     seconds: float | None = None
     if text.isdigit():
         seconds = float(text)
@@ -304,8 +304,8 @@ def _asked(answer: Any) -> float | None:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except ValueError:
             seconds = None
-    elif found:
-        seconds = float(found.group(1))
+    elif match:
+        seconds = float(match.group(1))
     return None if seconds is None else min(max(seconds, 0.0), _LONGEST_ASKED_SECONDS)
 
 

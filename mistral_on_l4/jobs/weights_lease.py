@@ -78,18 +78,18 @@ class Lease:
                 raise Failure(f"{self._what} was not free within {seconds:.0f} s")
             self._stop.sleep(_POLL_SECONDS)
 
-    def _take(self, method: str, path: str, found: Json | None) -> bool:
+    def _take(self, method: str, path: str, existing: Json | None) -> bool:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        before = (found or {}).get("spec") or {}
+        before = (existing or {}).get("spec") or {}
         metadata = {"name": self._name, "labels": {"app.kubernetes.io/component": "seed-weights"}}
-        if found:
-            metadata = found["metadata"]
+        if existing:
+            metadata = existing["metadata"]
         spec = {
             "holderIdentity": self._holder,
             "leaseDurationSeconds": DURATION_SECONDS,
             "acquireTime": now,
             "renewTime": now,
-            "leaseTransitions": (before.get("leaseTransitions") or 0) + (1 if found else 0),
+            "leaseTransitions": (before.get("leaseTransitions") or 0) + (1 if existing else 0),
         }
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         asked = time.monotonic()

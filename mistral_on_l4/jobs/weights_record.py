@@ -37,8 +37,8 @@ class SeededFile:
     sha256: str
     etag: str
 
-    def is_at(self, found: StoredObject | None) -> bool:
-        return found is not None and (found.size, found.etag) == (self.size, self.etag)
+    def is_at(self, stored: StoredObject | None) -> bool:
+        return stored is not None and (stored.size, stored.etag) == (self.size, self.etag)
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ class Manifest:
 
     def problems(self, objects: Mapping[str, StoredObject]) -> list[str]:
         """How the listing of the prefix differs from what was written."""
-        found = []
+        problems = []
         for file in self.files:
             listed = objects.get(self.prefix + file.path)
             if listed is None:
-                found.append(f"{file.path} is missing")
+                problems.append(f"{file.path} is missing")
             elif listed.size != file.size:
-                found.append(f"{file.path} has {listed.size} bytes, not {file.size}")
+                problems.append(f"{file.path} has {listed.size} bytes, not {file.size}")
             elif listed.etag != file.etag:
-                found.append(f"{file.path} was written again by somebody (ETag {listed.etag}, not {file.etag})")
-        return found
+                problems.append(f"{file.path} was written again by somebody (ETag {listed.etag}, not {file.etag})")
+        return problems
 
     def strangers(self, objects: Mapping[str, StoredObject]) -> list[str]:
         """Keys below the prefix that are no part of the checkpoint; a model server downloads them too."""

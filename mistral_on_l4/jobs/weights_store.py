@@ -113,14 +113,14 @@ class Store:
 
     def objects(self, prefix: str) -> dict[str, StoredObject]:
         """Every object under a prefix, by key."""
-        found: dict[str, StoredObject] = {}
+        objects: dict[str, StoredObject] = {}
         try:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
-                    found[item["Key"]] = StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+                    objects[item["Key"]] = StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
         except (ClientError, BotoCoreError) as error:
             raise self.failure(error, f"list {prefix}") from error
-        return found
+        return objects
 
     def head(self, key: str) -> StoredObject | None:
         try:
@@ -191,11 +191,11 @@ class Store:
 
     def all_uploads(self, prefix: str, keys: Iterable[str]) -> set[tuple[str, str]]:
         """Unfinished uploads under a prefix on any server; keys: those that may have one, which are asked for one by one."""
-        found = set(self.uploads(prefix))
+        unfinished = set(self.uploads(prefix))
         with ThreadPoolExecutor(_LOOKERS) as pool:
-            for uploads in pool.map(self.uploads, sorted(set(keys) - {key for key, _ in found})):
-                found.update(uploads)
-        return found
+            for uploads in pool.map(self.uploads, sorted(set(keys) - {key for key, _ in unfinished})):
+                unfinished.update(uploads)
+        return unfinished
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         try:
@@ -208,20 +208,20 @@ class Store:
 
     def parts(self, key: str, upload: str) -> list[Part] | None:
         """Parts that arrived with a checksum, None if there is no such upload."""
-        found = []
+        parts = []
         try:
             pages = self._client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload)
             for page in pages:
                 for item in page.get("Parts", []):
                     if item.get("ChecksumCRC32"):
-                        found.append(Part(item["PartNumber"], item["Size"], item["ETag"].strip('"'), item["ChecksumCRC32"]))
+                        parts.append(Part(item["PartNumber"], item["Size"], item["ETag"].strip('"'), item["ChecksumCRC32"]))
         except ClientError as error:
             if _code(error) in {"NoSuchUpload", *_MISSING}:
                 return None
             raise self.failure(error, f"list parts of {key}") from error
         except BotoCoreError as error:
             raise self.failure(error, f"list parts of {key}") from error
-        return found
+        return parts
 
     def put_part(self, key: str, upload: str, number: int, data: bytearray, crc: int | None = None) -> Part:
         """crc: the data's CRC-32, if it is known already. Raises UploadGone, Failure."""
@@ -266,11 +266,11 @@ class Store:
                 raise self.failure(error, f"complete {key}") from error
         except BotoCoreError as error:
             raise self.failure(error, f"complete {key}") from error
-        found = self.head(key)
+        stored = self.head(key)
         size = sum(part.size for part in parts)
-        if found is None or found.size != size or found.etag not in {told, joined_etag(parts)}:
-            raise UploadGone(f"{key}: the store said it was complete, and has {'nothing' if found is None else 'something else'}")
-        return found
+        if stored is None or stored.size != size or stored.etag not in {told, joined_etag(parts)}:
+            raise UploadGone(f"{key}: the store said it was complete, and has {'nothing' if stored is None else 'something else'}")
+        return stored
 
     def abort(self, key: str, upload: str) -> None:
         try:

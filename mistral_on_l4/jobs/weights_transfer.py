@@ -78,7 +78,7 @@ class Task:
         return sum(self.length(number) for number in self.have)
 
     def arrived(self, number: int, buffer: memoryview, there: int) -> None:
-        """Hashes what can be hashed now, while it is in the processor's cache. Whoever is at it already takes it along."""
+        """Hashes what can be hashed now, while it is in the processor's cache; a thread that is already hashing takes it along."""
         if self.digest is None:
             return
         with self._lock:
@@ -251,9 +251,9 @@ class Transfer:
         digest = task.digest = Digest(task.file)
         digest.update(data)
         self._check(task, digest)
-        found = self._store.put(task.key, data, metadata(task.file, self._snapshot.commit))
+        stored = self._store.put(task.key, data, metadata(task.file, self._snapshot.commit))
         self._release(data)
-        self._finished(task, digest.sha256, found)
+        self._finished(task, digest.sha256, stored)
 
     def _send(self, task: Task, number: int, data: bytearray, crc: int) -> None:
         try:
@@ -292,13 +292,13 @@ class Transfer:
             except Failure:
                 self._store.abort(task.key, upload)
                 raise
-        found = self._store.complete(task.key, upload, [task.have[number] for number in range(1, task.count + 1)])
+        stored = self._store.complete(task.key, upload, [task.have[number] for number in range(1, task.count + 1)])
         if task.digest is not None:
-            self._finished(task, task.digest.sha256, found)
+            self._finished(task, task.digest.sha256, stored)
             return
-        proven = read_back(self._store, task.file, found, self._stop)
+        proven = read_back(self._store, task.file, stored, self._stop)
         if isinstance(proven, SeededFile):
-            self._finished(task, proven.sha256, found)
+            self._finished(task, proven.sha256, stored)
             return
         self._store.delete(task.key)
         self._restart(task, f"{task.file.path} went on after a kill, and {proven}")
@@ -308,8 +308,8 @@ class Transfer:
         if problem:
             raise Failure(f"{task.file.path} of {self._snapshot.repository} at {self._snapshot.commit} is damaged: {problem}")
 
-    def _finished(self, task: Task, sha256: str, found: StoredObject) -> None:
-        seeded = SeededFile(task.file.path, found.size, sha256, found.etag)
+    def _finished(self, task: Task, sha256: str, stored: StoredObject) -> None:
+        seeded = SeededFile(task.file.path, stored.size, sha256, stored.etag)
         if task.whole:
             self._notes.proven(seeded)
         else:
@@ -354,13 +354,13 @@ def begin(store: Store, notes: Notes, file: HubFile, key: str, part_bytes: int, 
     return upload
 
 
-def read_back(store: Store, file: HubFile, found: StoredObject, stop: Stop) -> SeededFile | str:
+def read_back(store: Store, file: HubFile, stored: StoredObject, stop: Stop) -> SeededFile | str:
     """Proves an object by reading all of it from the store; else what is wrong with it. Raises Failure, Stopped."""
-    if found.size != file.size:
-        return f"it has {found.size} bytes, not {file.size}"
+    if stored.size != file.size:
+        return f"it has {stored.size} bytes, not {file.size}"
     digest = Digest(file)
-    for data in store.stream(found.key, found.size):
+    for data in store.stream(stored.key, stored.size):
         if stop.is_set():
             raise Stopped
         digest.update(data)
-    return digest.problem() or SeededFile(file.path, file.size, digest.sha256, found.etag)
+    return digest.problem() or SeededFile(file.path, file.size, digest.sha256, stored.etag)

@@ -25,11 +25,11 @@ def verify(store: Store, prefix: str, stop: Stop, content: bool = True) -> list[
         return problems
 
     def check(file: SeededFile) -> str | None:
-        found = objects.get(prefix + file.path)
-        if found is None or found.size != file.size:
+        stored = objects.get(prefix + file.path)
+        if stored is None or stored.size != file.size:
             return None  # said already
-        back = read_back(store, HubFile(file.path, file.size, file.sha256, None), found, stop)
+        back = read_back(store, HubFile(file.path, file.size, file.sha256, None), stored, stop)
         return None if isinstance(back, SeededFile) else f"{file.path}: {back.replace('the hub promised', 'the manifest says')}"
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return problems + [found for found in pool.map(check, manifest.files) if found]
+        return problems + [problem for problem in pool.map(check, manifest.files) if problem]

@@ -33,6 +33,11 @@ def test_a_number_without_a_source_is_refused(edited: Edit) -> None:
         edited("gpus", "sources: {visible_gib: l4-torch, ", "sources: {")
 
 
+def test_a_licence_without_a_source_is_refused(edited: Edit) -> None:
+    with pytest.raises(CatalogueError, match=r"models\.mistral-small-24b-instruct-2501\.license has no known source"):
+        edited("models", "  license: mistral-card\n", "")
+
+
 def test_a_source_that_is_not_listed_is_refused(edited: Edit) -> None:
     with pytest.raises(CatalogueError, match="has no known source"):
         edited("instances", "usd_per_hour: karpenter-prices", "usd_per_hour: hearsay")
