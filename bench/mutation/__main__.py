@@ -17,7 +17,7 @@ import pulumi
 
 from bench.mutation.mutants import FileMutant, ManifestMutant, file_mutants, manifest_mutants
 from bench.mutation.preview import record, shipped
-from mistral_on_l4.config.settings import SettingsError, settings_from
+from mistral_on_l4.config.settings import SettingsError, settings_of_config
 from mistral_on_l4.planner import PlanError, plan_stack
 from policies.offline import Recording, analyze
 
@@ -35,11 +35,8 @@ class Verdict:
 
 def judge_file(mutant: FileMutant) -> Verdict:
     config = mutant.config(shipped(mutant.stack))
-    values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith("mistral-on-l4:")}
-    if "aws:region" in config:
-        values.setdefault("region", config["aws:region"])
     try:
-        settings = settings_from(values, f"Pulumi.{mutant.stack}.yaml")
+        settings = settings_of_config(config, f"Pulumi.{mutant.stack}.yaml")
     except SettingsError as error:
         return Verdict("settings", error.problems[0])
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_on_l4.config.defaults import DEFAULT_POOLS, DEFAULT_SERVICES
 from policies.offline import Declared, Recording
 
 PREFIX = "mistral-on-l4:"
@@ -67,32 +68,28 @@ class ManifestMutant:
         return (isinstance(name, str) and name.startswith(self.name)) or resource.name.startswith(self.name)
 
 
-def _services(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The shipped services as the file would spell them out."""
-    from mistral_on_l4.config.settings import DEFAULT_SERVICES
-
-    if "services" not in config:
-        config["services"] = [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_SERVICES]
-    services: list[dict[str, Any]] = config["services"]
-    return services
+def _service(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config.setdefault("services", {}).setdefault(name, {}).update(changes)
 
 
-def _pools(config: dict[str, Any]) -> list[dict[str, Any]]:
-    from mistral_on_l4.config.settings import DEFAULT_POOLS
-
-    groups = config.setdefault("pools", {}).setdefault(
-        "groups", [json.loads(found.model_dump_json(by_alias=True)) for found in DEFAULT_POOLS]
-    )
-    pools: list[dict[str, Any]] = groups
-    return pools
+def _pool(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config.setdefault("pools", {}).setdefault("groups", {}).setdefault(name, {}).update(changes)
 
 
-def _service(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda config: _services(config)[index].update(changes)
+def _renamed(old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    """A default service under another name."""
+
+    def change(config: dict[str, Any]) -> None:
+        services = config.setdefault("services", {})
+        services[new] = {**DEFAULT_SERVICES[old], **services.pop(old, {})}
+        services[old] = None
+
+    return change
 
 
-def _pool(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda config: _pools(config)[index].update(changes)
+def _two_of_one_name(config: dict[str, Any]) -> None:
+    """In a list, as earlier releases wrote it: a map cannot hold them."""
+    config["services"] = [{"name": FULL, **DEFAULT_SERVICES[name]} for name in (FULL, FP8)]
 
 
 def _set(section: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -110,8 +107,8 @@ def _both(*changes: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
     return change
 
 
-FULL, FP8, W4A16 = 0, 1, 2
-ONE_GPU, FOUR_GPU = 0, 1
+FULL, FP8, W4A16 = DEFAULT_SERVICES
+ONE_GPU, FOUR_GPU = DEFAULT_POOLS
 
 
 def file_mutants() -> Iterator[FileMutant]:
@@ -146,12 +143,15 @@ def file_mutants() -> Iterator[FileMutant]:
     yield on("dev", "a service in a pool that is not declared", _service(FP8, pool="l4-2gpu"))
     yield on("local", "three GPUs", _service(FULL, tensorParallelSize=3))
     yield on("local", "a misspelt key", _service(FP8, maxModelLength=4096))
+    yield on("local", "a misspelt service", _service("mistral-24b-w4a61", enabled=True))
+    yield on("dev", "a pool taken away under its service", lambda config: config.update(pools={"groups": {FOUR_GPU: None}}))
+    yield on("local", "an exposure that the platform lacks", _set("access", exposure="route"))
     yield on("local", "a misspelt section", _set("objectstore", bucket="x"))
     yield on("local", "utilization above one", _service(FULL, gpuMemoryUtilization=1.5))
     yield on("local", "a KV cache of int4", _service(FP8, kvCacheDtype="int4"))
-    yield on("local", "a service name in capitals", _service(FULL, name="Mistral-24B"))
-    yield on("local", "a service name that KServe makes too long", _service(FULL, name="mistral-" * 7 + "24b"))
-    yield on("local", "two services of one name", _service(FP8, name="mistral-24b-full"))
+    yield on("local", "a service name in capitals", _renamed(FULL, "Mistral-24B"))
+    yield on("local", "a service name that KServe makes too long", _renamed(FULL, "mistral-" * 7 + "24b"))
+    yield on("local", "two services of one name", _two_of_one_name)
     yield on("dev", "an expiry in words", _set("tags", expires="soon"))
     yield on("dev", "a date of the thirteenth month", _set("tags", expires="2027-13-01"))
     yield on("dev", "a volume size without unit", _set("objectStore", volumeSize="200"))

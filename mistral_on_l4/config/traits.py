@@ -21,31 +21,38 @@ class PlatformName(StrEnum):
 
 @dataclass(frozen=True)
 class PlatformTraits:
-    """The answers of one platform.
+    """What one platform says to each question."""
 
-    built: False where a stack is refused with a sentence; nodes_bill: GPU nodes and volumes cost money; makes_cluster: control
-    plane, network and system nodes are the stack's own, unless it adopts them, and bill as well; aws_account: `doctor`, `sweep`,
-    `park` and `rehearse` have an account to work on; direct: Services are reached by their own addresses, elsewhere through
-    kubectl; engine_images, node_reserve: under which name the catalogue keeps the engine's images and what a node keeps for
-    itself; pod_user_ids: `fixed` by the manifests, or `assigned` by the platform, which refuses fixed ones; deployment_mode:
-    KServe's word for raw Deployments in the installed version; declares_storage_config: False where a controller generates that
-    Secret and reverts edits; registry_database: what the model registry keeps its data in; registry_link: where a controller (or
-    a person) looks for the ids of a service's registry entry; exposures: what `access.exposure` may be.
-    """
-
+    # False where a stack is refused with a sentence.
     built: bool
+    # GPU nodes and volumes cost money.
     nodes_bill: bool
+    # Control plane, network and system nodes are the stack's own, unless it adopts them, and bill as well.
     makes_cluster: bool
+    # `doctor`, `sweep`, `park` and `rehearse` have an account to work on.
     aws_account: bool
+    # The cluster is this machine's own: `make up` starts it, its GPU nodes are imitations, its hub's checkpoints are small.
+    embedded: bool
+    # Services are reached by their own addresses; elsewhere through kubectl.
     direct: bool
+    # What a reader of the plan's prices must know; "" for nothing.
+    plan_note: str
+    # Under which name the catalogue keeps the engine's images, and what a node keeps for itself.
     engine_images: str
     node_reserve: str
+    # `fixed` by the manifests, or `assigned` by the platform, which refuses fixed ones.
     pod_user_ids: Literal["fixed", "assigned"]
+    # KServe's word for raw Deployments in the installed version.
     deployment_mode: Literal["Standard", "RawDeployment"]
+    # False where a controller generates that Secret and reverts edits.
     declares_storage_config: bool
+    # What the model registry keeps its data in.
     registry_database: Literal["file", "postgresql"]
+    # Where a controller (or a person) looks for the ids of a service's registry entry.
     registry_link: Literal["labels", "annotations"]
+    # What `access.exposure` may be, and, for the refusal of anything else, how the services are reached instead.
     exposures: frozenset[str]
+    reached_by: str
 
 
 TRAITS: Mapping[PlatformName, PlatformTraits] = {
@@ -54,7 +61,9 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         nodes_bill=False,
         makes_cluster=False,
         aws_account=False,
+        embedded=True,
         direct=True,
+        plan_note="local: nodes are simulated and nothing bills; prices are those of the instances that they imitate",
         engine_images="local",
         # Its nodes imitate those of EKS.
         node_reserve="eks",
@@ -64,13 +73,16 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         registry_database="file",
         registry_link="annotations",
         exposures=frozenset({"none"}),
+        reached_by="programs on this machine reach the services by their own addresses, as `demo chat` does",
     ),
     PlatformName.EKS: PlatformTraits(
         built=True,
         nodes_bill=True,
         makes_cluster=True,
         aws_account=True,
+        embedded=False,
         direct=False,
+        plan_note="",
         engine_images="eks",
         node_reserve="eks",
         pod_user_ids="fixed",
@@ -79,13 +91,19 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         registry_database="postgresql",
         registry_link="annotations",
         exposures=frozenset({"none"}),
+        reached_by=(
+            "vLLM's key guards /v1 alone, so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` "
+            "reach it"
+        ),
     ),
     PlatformName.OPENSHIFT: PlatformTraits(
         built=False,
         nodes_bill=True,
         makes_cluster=False,
         aws_account=False,
+        embedded=False,
         direct=False,
+        plan_note="the cluster itself and the OpenShift subscription are not priced",
         engine_images="openshift",
         node_reserve="openshift",
         pod_user_ids="assigned",
@@ -94,5 +112,6 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         registry_database="postgresql",
         registry_link="labels",
         exposures=frozenset({"none", "route"}),
+        reached_by="a Route (access.exposure: route) is what reaches the services from outside",
     ),
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import jsonschema
+import pytest
 import yaml
 
-from mistral_on_l4.config.schema import SCHEMA_FILE, schema_text
+from mistral_on_l4.config.schema import SCHEMA_FILE, schema_text, stack_file_schema
 from mistral_on_l4.config.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -22,3 +25,24 @@ def test_every_key_that_pulumi_is_told_of_is_one_of_the_settings() -> None:
     assert set(declared) <= known
     # Pulumi refuses a stack that gives a declared key neither a value nor a default.
     assert [key for key, value in declared.items() if "default" not in value] == ["platform"]
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("Pulumi.*.yaml")), ids=lambda path: path.name)
+def test_a_shipped_stack_file_is_valid_by_the_schema(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), stack_file_schema())
+
+
+@pytest.mark.parametrize(
+    ("services", "valid"),
+    [
+        ({"mistral-24b-w4a16": {"enabled": True}}, True),
+        ({"mistral-24b-full": None}, True),
+        ({"new": {"variant": "fp8", "prefix": "new/", "pool": "l4-1gpu"}}, True),
+        ({"mistral-24b-fp8": {"maxModelLength": 4096}}, False),
+        ({"new": {"enabled": True}}, False),
+        ({"new": {"name": "new", "variant": "fp8", "prefix": "new/", "pool": "l4-1gpu"}}, False),
+    ],
+)
+def test_the_schema_knows_changes_of_defaults_from_entries_of_ones_own(services: dict[str, Any], valid: bool) -> None:
+    document = {"config": {"mistral-on-l4:platform": "local", "mistral-on-l4:services": services}}
+    assert jsonschema.Draft202012Validator(stack_file_schema()).is_valid(document) is valid

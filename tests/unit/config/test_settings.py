@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.config.settings import Settings, SettingsError, Variant, load_stack_file, settings_from
-from mistral_on_l4.config.traits import PlatformName
+from mistral_on_l4.config.settings import Settings, SettingsError, Variant, load_stack_file, settings_from, settings_of_config
+from mistral_on_l4.config.traits import TRAITS, PlatformName
 
 ROOT = Path(__file__).parents[3]
 
 
 def service(**changes: object) -> dict[str, object]:
-    return {"name": "a", "variant": "fp8", "prefix": "a/", "pool": "l4-1gpu", **changes}
+    return {"variant": "fp8", "prefix": "a/", "pool": "l4-1gpu", **changes}
+
+
+def listed(**changes: object) -> dict[str, object]:
+    """A service as the lists of earlier releases write it."""
+    return {"name": "a", **service(**changes)}
 
 
 def problems(**values: object) -> str:
@@ -41,8 +46,8 @@ def test_every_shipped_stack_file_is_valid(path: Path) -> None:
 
 
 def test_objects_may_come_as_the_json_text_that_pulumi_hands_to_programs() -> None:
-    settings = settings_from({"platform": "eks", "services": json.dumps([service()])}, "Pulumi.x.yaml")
-    assert settings.services[0].name == "a"
+    settings = settings_from({"platform": "eks", "services": json.dumps({"a": service()})}, "Pulumi.x.yaml")
+    assert settings.services[-1].name == "a"
 
 
 def test_settings_cannot_be_changed_after_they_were_checked() -> None:
@@ -68,36 +73,38 @@ def test_every_mistake_gets_a_line_of_its_own() -> None:
 
 
 def test_a_bad_kubernetes_name_is_refused() -> None:
-    assert "'Mistral_24b' is not a Kubernetes name" in problems(services=[service(name="Mistral_24b")])
+    assert problems(services={"Mistral_24b": service()}).startswith(
+        "Pulumi.x.yaml: services.Mistral_24b: 'Mistral_24b' is not a Kubernetes name"
+    )
 
 
 def test_a_service_name_leaves_room_for_what_kserve_appends() -> None:
-    assert "at most 53" in problems(services=[service(name="m" * 54)])
-    assert settings_from({"platform": "local", "services": [service(name="m" * 53)]}, "x")
+    assert "at most 53" in problems(services={"m" * 54: service()})
+    assert settings_from({"platform": "local", "services": {"m" * 53: service()}}, "x")
 
 
 def test_two_services_with_one_name_are_refused() -> None:
-    assert "the name 'a' is used 2 times" in problems(services=[service(), service(prefix="b/")])
+    assert "the name 'a' is used 2 times" in problems(services=[listed(), listed(prefix="b/")])
 
 
 def test_a_prefix_without_a_slash_is_refused_with_the_reason_and_the_cure() -> None:
-    text = problems(services=[service(prefix="mistral-24b")])
+    text = problems(services={"a": service(prefix="mistral-24b")})
     assert "'mistral-24b-fp8/...'" in text
     assert "write 'mistral-24b/'" in text
 
 
 def test_a_prefix_inside_another_is_refused() -> None:
-    assert "lies inside 'a/'" in problems(services=[service(), service(name="b", prefix="a/b/")])
+    assert "lies inside 'a/'" in problems(services={"a": service(), "b": service(prefix="a/b/")})
 
 
 def test_different_checkpoints_cannot_share_a_prefix_but_services_can_share_a_checkpoint() -> None:
-    assert "different checkpoints" in problems(services=[service(), service(name="b", variant="bf16")])
-    shared = settings_from({"platform": "local", "services": [service(), service(name="b")]}, "x")
-    assert len(shared.services) == 2
+    assert "different checkpoints" in problems(services={"a": service(), "b": service(variant="bf16")})
+    shared = settings_from({"platform": "local", "services": {"a": service(), "b": service()}}, "x")
+    assert [found.prefix for found in shared.services][-2:] == ["a/", "a/"]
 
 
 def test_a_service_must_name_a_pool_that_exists() -> None:
-    assert "the pools are l4-1gpu, l4-4gpu" in problems(services=[service(pool="l4-2gpu")])
+    assert "the pools are l4-1gpu, l4-4gpu" in problems(services={"a": service(pool="l4-2gpu")})
 
 
 def test_an_open_endpoint_cannot_be_exposed() -> None:
@@ -202,7 +209,10 @@ def test_a_proxys_password_is_refused_and_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"services": "x"}, "services: should be a list, got 'x'"),
+        ({"services": "x"}, "services: should be a map by name, got 'x'"),
+        ({"pools": {"groups": 3}}, "pools.groups: should be a map by name, got 3"),
+        ({"pools": 3}, "pools: should be a section of keys, got 3"),
+        ({"services": {"mistral-24b-fp8": 1}}, "services.mistral-24b-fp8: should be a section of keys, got 1"),
         ({"services": [1]}, "services[0]: should be a section of keys, got 1"),
         ({"budget": None}, "budget: should be a section of keys, got None"),
         ({"images": {"overrides": []}}, "images.overrides: should be a section of keys, got []"),
@@ -210,3 +220,42 @@ def test_a_proxys_password_is_refused_and_not_repeated() -> None:
 )
 def test_a_value_of_the_wrong_shape_is_named_in_the_words_of_the_file(values: dict[str, object], says: str) -> None:
     assert problems(**values) == f"Pulumi.x.yaml: {says}"
+
+
+@pytest.mark.parametrize("platform", sorted({name for name, traits in TRAITS.items() if traits.exposures == {"none"}}))
+@pytest.mark.parametrize("exposure", ["internal-load-balancer", "route"])
+def test_an_exposure_that_the_platform_lacks_is_refused_with_what_reaches_the_services(platform: str, exposure: str) -> None:
+    (line,) = problems(platform=platform, access={"exposure": exposure}).splitlines()
+    assert f"access.exposure '{exposure}' is not built for platform '{platform}': " in line
+    assert "`demo chat`" in line
+
+
+def test_a_route_is_an_exposure_where_there_are_routes() -> None:
+    assert settings_from({"platform": "openshift", "access": {"exposure": "route"}}, "x").access.exposure == "route"
+    assert "access.exposure: route" in problems(platform="openshift", access={"exposure": "internal-load-balancer"})
+
+
+def test_pulumi_configuration_is_read_as_it_is_and_other_namespaces_are_left_alone() -> None:
+    config = {
+        "mistral-on-l4:platform": "eks",
+        "mistral-on-l4:services": '{"mistral-24b-w4a16": {"enabled": true}}',
+        "mistral-on-l4:budget": {"maxHourlyUsd": 20},
+        "aws:region": "eu-west-1",
+        "somebody-else:services": "x",
+    }
+    settings = settings_of_config(config, "x")
+    assert settings.services[2].enabled
+    assert (settings.region, settings.budget.max_hourly_usd) == ("eu-west-1", 20)
+    assert settings_of_config({**config, "mistral-on-l4:region": "us-west-2"}, "x").region == "us-west-2"
+
+
+def test_a_secret_that_stands_in_clear_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    file.write_text("config:\n  mistral-on-l4:platform: local\n  mistral-on-l4:hubToken: hf_hunter2\n")
+    with pytest.raises(SettingsError) as caught:
+        load_stack_file("x", tmp_path)
+    assert "hubToken: stands in clear" in str(caught.value)
+    assert "pulumi config set --secret mistral-on-l4:hubToken" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    file.write_text("config:\n  mistral-on-l4:platform: local\n  mistral-on-l4:hubToken:\n    secure: v1:abc\n")
+    assert load_stack_file("x", tmp_path).platform is PlatformName.LOCAL

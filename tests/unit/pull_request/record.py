@@ -24,7 +24,7 @@ sys.path.insert(0, str(PROJECT))
 
 import yaml  # noqa: E402
 
-from mistral_on_l4.config.settings import DEFAULT_POOLS, DEFAULT_SERVICES, settings_from  # noqa: E402
+from mistral_on_l4.config.settings import settings_of_config  # noqa: E402
 from mistral_on_l4.planner import plan_stack  # noqa: E402
 from mistral_on_l4.planner.document import document  # noqa: E402
 
@@ -32,28 +32,22 @@ RECORDED = Path(__file__).with_name("recorded")
 PREFIX = "mistral-on-l4:"
 
 
-def _pools(config: dict[str, Any]) -> list[dict[str, Any]]:
-    groups = [json.loads(pool.model_dump_json(by_alias=True)) for pool in DEFAULT_POOLS]
-    return config.setdefault(f"{PREFIX}pools", {}).setdefault("groups", groups)
-
-
-def _services(config: dict[str, Any]) -> list[dict[str, Any]]:
-    services = [json.loads(service.model_dump_json(by_alias=True)) for service in DEFAULT_SERVICES]
-    return config.setdefault(f"{PREFIX}services", services)
+def _service(config: dict[str, Any], name: str, **changes: Any) -> None:
+    config.setdefault(f"{PREFIX}services", {}).setdefault(name, {}).update(changes)
 
 
 def _w4a16_instead_of_fp8(config: dict[str, Any]) -> None:
-    _, fp8, w4a16 = _services(config)
-    fp8["enabled"], w4a16["enabled"] = False, True
+    _service(config, "mistral-24b-fp8", enabled=False)
+    _service(config, "mistral-24b-w4a16", enabled=True)
 
 
 UNREAD = {"resOutputsEvent", "policyAnalyzeSummaryEvent", "policyRemediateSummaryEvent", "progressEvent", "policyLoadEvent"}
 SCENARIOS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "base": lambda _: None,
-    "two-gpu-nodes": lambda config: _pools(config)[0].update(count=2),
+    "two-gpu-nodes": lambda config: config.update({f"{PREFIX}pools": {"groups": {"l4-1gpu": {"count": 2}}}}),
     "w4a16": _w4a16_instead_of_fp8,
     "larger-volume": lambda config: config.update({f"{PREFIX}objectStore": {"volumeSize": "300Gi"}}),
-    "misfit": lambda config: _services(config)[1].update(cpuOffload="off"),
+    "misfit": lambda config: _service(config, "mistral-24b-fp8", cpuOffload="off"),
     "forbidden": lambda config: config.update({f"{PREFIX}images": {"overrides": {"engine": "docker.io/vllm/vllm-openai:latest"}}}),
     # The API of the cluster is asked in the preview, and does not answer: see main.
     "failed": lambda _: None,
@@ -77,8 +71,7 @@ def main() -> None:
     RECORDED.mkdir(exist_ok=True)
     home = os.environ.get("MISTRAL_ON_L4_HOME") or str(PROJECT / ".local")
     (RECORDED / f"{stack}-{scenario}.jsonl").write_text(text.replace(home, "/home/user/mistral-on-l4/.local"))
-    values = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
-    plan = document(plan_stack(settings_from(values, file.name), stack=stack))
+    plan = document(plan_stack(settings_of_config(config, file.name), stack=stack))
     (RECORDED / f"{stack}-{scenario}.plan.json").write_text(json.dumps(plan, indent=1) + "\n")
     print(f"{stack} {scenario}: pulumi said {done.returncode}, {text.count('resourcePreEvent')} resources")
 
