@@ -93,10 +93,6 @@ def settings_from(values: Mapping[str, Any], source: str) -> Settings:
     except ValidationError as error:
         # An entry that could not be merged is missing from the whole, so what is said about the whole may be wrong.
         raise SettingsError(source, [*problems, *problems_of(error, names, whole=not problems)]) from None
-    if not problems and not settings.enabled_services:
-        problems = [
-            f"services: none is enabled, and a stack serves at least one: {', '.join(MAPS[('services',)])} are the defaults"
-        ]
     if problems:
         raise SettingsError(source, problems)
     return settings

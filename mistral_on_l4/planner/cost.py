@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mistral_on_l4.config.settings import Settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner.catalogue.schema import Catalogue, RegionPrices
 from mistral_on_l4.planner.plan import CostLine
 
@@ -28,13 +27,13 @@ def pool_costs(settings: Settings, catalogue: Catalogue) -> tuple[CostLine, ...]
 
 
 def fixed_costs(settings: Settings, catalogue: Catalogue) -> tuple[CostLine, ...]:
-    """What bills by the hour whether or not a GPU runs. On `local` nothing does; on `openshift` the cluster is not the stack's."""
-    if settings.platform == PlatformName.LOCAL:
+    """What bills by the hour whether or not a GPU runs: volumes, and what a cluster of the stack's own needs."""
+    if not settings.traits.nodes_bill:
         return ()
     prices = catalogue.prices.get(settings.region)
     lines = [_volume("object store volume", size, throughput, prices) for size, throughput in _store_volumes(settings)]
     lines.append(_volume("registry volume", settings.registry.volume_size, 0, prices))
-    if settings.platform == PlatformName.OPENSHIFT:
+    if not settings.traits.makes_cluster:
         return tuple(lines)
     gpu_nodes = sum(pool.count for pool in settings.pools.groups)
     system = catalogue.system_nodes
@@ -60,7 +59,7 @@ def up_costs(
 
     Counts are GB. Zones are counted as if store and GPU nodes never shared one, images as if every node pulled its own.
     """
-    if settings.platform != PlatformName.EKS:
+    if not settings.traits.makes_cluster:
         return ()
     prices = catalogue.prices.get(settings.region)
     nodes = sum(pool.count for pool in settings.pools.groups)

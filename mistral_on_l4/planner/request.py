@@ -119,7 +119,8 @@ def parse_flags(args: Sequence[str]) -> dict[str, str]:
     flags: dict[str, str] = {}
     name = ""
     for argument in args:
-        if argument.startswith("-"):
+        # argparse takes a negative number for a value: --max-model-len -1.
+        if argument.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", argument):
             name, _, value = argument.partition("=")
             # vLLM's parser takes --max_model_len for --max-model-len.
             name = _SHORT.get(name, name.replace("_", "-"))

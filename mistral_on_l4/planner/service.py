@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mistral_on_l4.planner import hosting, memory, rules
 from mistral_on_l4.planner.catalogue.schema import Catalogue, Reserved
@@ -120,10 +120,6 @@ def arguments(request: ServiceRequest, offload_gib: float) -> tuple[str, ...]:
     if offload_gib:
         args += ["--cpu-offload-gb", f"{offload_gib:g}"]
     return (*args, *request.extra_args)
-
-
-def with_offload(request: ServiceRequest) -> ServiceRequest:
-    return replace(request, cpu_offload="auto")
 
 
 def _offload(speed: Speed, usd_per_hour: float | None) -> Offload:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mistral_on_l4.config.settings import PoolSettings, ServiceSettings, Settings
-from mistral_on_l4.config.traits import PlatformName
+from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.sections import MAX_NODES, PoolSettings, ServiceSettings, Settings
 from mistral_on_l4.planner import cost, hosting, rules
 from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
 from mistral_on_l4.planner.catalogue.schema import Reserved
@@ -24,7 +24,7 @@ class Place:
     """What the services of a pool share: how many GPUs they ask for together, and which of them no node is left for."""
 
     gpus: int
-    homeless: Mapping[str, str]
+    unplaced: Mapping[str, str]
 
 
 def plan_stack(
@@ -42,8 +42,8 @@ def plan_stack(
     """
     catalogue = catalogue or load_catalogue()
     catalogue.known_region(settings.region)
-    engine_name, record, image, image_gb = _engine(catalogue, engine, settings.platform)
-    reserved = reserved_on(catalogue, settings.platform)
+    engine_name, record, image, image_gb = _engine(catalogue, engine, settings)
+    reserved = catalogue.reserved[settings.traits.node_reserve]
     pools = {pool.name: pool for pool in settings.pools.groups}
     requests = [
         _request(service, pools[service.pool], catalogue, engine_name, record, image, workload or Workload())
@@ -82,20 +82,16 @@ def plan_stack(
     )
 
 
-def reserved_on(catalogue: Catalogue, platform: PlatformName | str) -> Reserved:
-    """What a node of the platform keeps; the local cluster imitates EKS."""
-    return catalogue.reserved.get(str(platform)) or catalogue.reserved["eks"]
-
-
-def _engine(catalogue: Catalogue, asked: str | None, platform: PlatformName) -> tuple[str, Engine, str, float]:
+def _engine(catalogue: Catalogue, asked: str | None, settings: Settings) -> tuple[str, Engine, str, float]:
     """(name, record, image, unpacked GB) of the engine that the platform runs."""
     name = asked or catalogue.default_engine
     record = catalogue.engine(name)
-    pinned = record.images.get(platform.value)
+    images = settings.traits.engine_images
+    pinned = record.images.get(images)
     if pinned is None and not asked:
-        raise PlanError(f"no image of {name} is pinned for platform {platform.value}")
+        raise PlanError(f"no image of {name} is pinned for platform {settings.platform.value}")
     # An engine may be asked about before any image of it is pinned: its pull is then taken for as long as the default's.
-    usual = catalogue.engines[catalogue.default_engine].images[platform.value]
+    usual = catalogue.engines[catalogue.default_engine].images[images]
     return name, record, pinned.reference if pinned else "", (pinned or usual).unpacked_gb
 
 
@@ -155,9 +151,9 @@ def _planned(
     image_gb: float,
 ) -> ServicePlan:
     verdict = judge(request, catalogue, reserved)
-    if verdict.loads and service.name in place.homeless:
-        verdict = Verdict(0.0, place.homeless[service.name], place.homeless[service.name])
-    if settings.platform == PlatformName.LOCAL:
+    if verdict.loads and service.name in place.unplaced:
+        verdict = Verdict(0.0, place.unplaced[service.name], place.unplaced[service.name])
+    if settings.traits.embedded:
         ready = hosting.local_readiness(catalogue)
     else:
         ready = hosting.readiness(request, catalogue, image_gb, moves)
@@ -169,7 +165,7 @@ def _planned(
     if pool.count == 0:
         warnings.append(f"pool {pool.name} has no nodes (parked): the service waits until it has")
     # Where only room is missing, another card or precision is no remedy.
-    crowded = plan.reason == place.homeless.get(service.name)
+    crowded = plan.reason == place.unplaced.get(service.name)
     remedies = () if plan.fits or crowded else remedies_for(request, catalogue, reserved, settings.region, plan.usd_per_hour)
     return replace(plan, remedies=remedies, warnings=tuple(warnings))
 
@@ -184,27 +180,45 @@ def _places(settings: Settings, pools: Mapping[str, PoolSettings], catalogue: Ca
         pool = pools[name]
         each = catalogue.instance(pool.instance_type).gpus
         total = sum(service.tensor_parallel_size for service in services)
-        homeless = _homeless(services, pool, each, total) if pool.count else {}
-        places[name] = Place(total, homeless)
+        places[name] = Place(total, _unplaced(services, pool, each, total) if pool.count else {})
     return places
 
 
-def _homeless(services: list[ServiceSettings], pool: PoolSettings, each: int, total: int) -> dict[str, str]:
+def _unplaced(services: list[ServiceSettings], pool: PoolSettings, each: int, total: int) -> dict[str, str]:
+    """Service -> why no node is left for it, with the number of nodes that would do. each: GPUs of a node; total: asked for."""
     # Free GPUs by how many nodes have just as many: as many buckets as a node has GPUs, so it stays linear in services.
     free = {each: pool.count}
-    homeless = {}
+    # The same of nodes that the pool would need beside its own.
+    added: dict[int, int] = {}
+    names, nodes = [], pool.count
     for service in services:
         size = service.tensor_parallel_size
-        room = next((left for left in sorted(free) if left >= size and free[left]), None)
-        if room is None:
-            homeless[service.name] = (
-                f"no GPU is left in pool {pool.name}: {pool.count}x {pool.instance_type} have {pool.count * each} GPUs, its "
-                f"services ask for {total}; raise its count, or give the service a pool of its own"
-            )
+        if (room := _smallest(free, size)) is not None:
+            free[room] -= 1
+            free[room - size] = free.get(room - size, 0) + 1
             continue
-        free[room] -= 1
-        free[room - size] = free.get(room - size, 0) + 1
-    return homeless
+        names.append(service.name)
+        if size > each:
+            continue  # no node of this type would do, and the plan of the service says so
+        if (room := _smallest(added, size)) is None:
+            nodes, room = nodes + 1, each
+            added[each] = added.get(each, 0) + 1
+        added[room] -= 1
+        added[room - size] = added.get(room - size, 0) + 1
+    has = f"{pool.count}x {pool.instance_type} {'has' if pool.count == 1 else 'have'} {_gpus(pool.count * each)}"
+    key = f"{PROJECT}:pools.groups.{pool.name}.count"
+    larger = f"`pulumi config set --path '{key}' {nodes}`, or " if nodes <= MAX_NODES else ""
+    reason = f"no GPU is left in pool {pool.name}: {has}, its services ask for {total}: {larger}give the service a pool of its own"
+    return dict.fromkeys(names, reason)
+
+
+def _smallest(free: Mapping[int, int], size: int) -> int | None:
+    """The smallest room for `size` GPUs that a node has; free: nodes by how many of their GPUs are free."""
+    return next((left for left in sorted(free) if left >= size and free[left]), None)
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -> dict[str, hosting.Moves]:
@@ -226,7 +240,7 @@ def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -
 def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[ServicePlan]) -> Iterator[str]:
     """What `pools.start` costs or saves: GPU nodes that bill while the weights are still on their way."""
     prices = [line.usd_per_hour for line in cost.pool_costs(settings, catalogue)]
-    if settings.platform == PlatformName.LOCAL or not services or None in prices:
+    if not settings.traits.nodes_bill or not services or None in prices:
         return
     per_hour = sum(price for price in prices if price is not None)
     seed = max(service.readiness.seed for service in services)
@@ -241,15 +255,9 @@ def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[Ser
 
 
 def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:
-    notes = []
-    if settings.platform == PlatformName.LOCAL:
-        notes.append("local: nodes are simulated and nothing bills; prices are those of the instances that they imitate")
-    if settings.platform == PlatformName.OPENSHIFT:
-        notes.append("the cluster itself and the OpenShift subscription are not priced")
+    notes = [settings.traits.plan_note] if settings.traits.plan_note else []
     if any(pool.capacity_type == "SPOT" for pool in settings.pools.groups):
         notes.append("spot pools are priced on demand: spot prices change by the minute")
-    if settings.access.exposure == "internal-load-balancer":
-        notes.append("the load balancer is not priced")
     unpriced = sorted(
         {
             pool.instance_type
@@ -259,7 +267,7 @@ def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:
     )
     if unpriced:
         notes.append(f"no price is known for {', '.join(unpriced)} in {settings.region}: `demo plan --live-prices` asks AWS")
-    if settings.platform == PlatformName.EKS and settings.region not in catalogue.prices:
+    if settings.traits.makes_cluster and settings.region not in catalogue.prices:
         notes.append(f"no prices are known for the fixed parts in {settings.region}")
     for service in settings.enabled_services:
         if service.repository:

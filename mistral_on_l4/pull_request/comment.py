@@ -36,7 +36,6 @@ _AREAS = {
     "Registry": ("mistral-on-l4:registry:",),
     "Namespaces": ("mistral-on-l4:cluster:Namespaces",),
     "Secrets": ("mistral-on-l4:secrets:",),
-    "Monitoring": ("mistral-on-l4:monitoring:",),
 }
 _OTHER = "Other"
 _OPS = ("create", "import", "update", "replace", "delete")

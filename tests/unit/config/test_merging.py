@@ -146,12 +146,6 @@ def test_maps_are_read_without_a_warning() -> None:
     assert read(services={"new": NEW}, pools={"groups": {"l4-1gpu": {"count": 2}}}).deprecations == ()
 
 
-@pytest.mark.parametrize("nothing", [[], {name: {"enabled": False} for name in DEFAULT_SERVICES}, dict.fromkeys(DEFAULT_SERVICES)])
-def test_a_stack_that_serves_nothing_is_refused_in_one_line(nothing: Any) -> None:
-    (line,) = refused(services=nothing)
-    assert line.startswith("services: none is enabled")
-
-
 def test_the_values_that_were_given_are_not_changed_by_reading_them() -> None:
     given = {
         "platform": "local",

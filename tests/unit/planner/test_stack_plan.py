@@ -101,7 +101,7 @@ def test_a_pool_with_too_few_gpus_per_node_is_a_misfit(plan: Plan) -> None:
 
 def test_services_that_share_a_pool_need_a_gpu_each(stack: Stack, make_service: Make) -> None:
     two = [make_service(name="a", prefix="a/"), make_service(name="b", prefix="b/")]
-    assert "no GPU is left in pool pool" in stack(*two).misfits[0]
+    assert "no GPU is left in pool pool: 1x g6.2xlarge has 1 GPU, its services ask for 2" in stack(*two).misfits[0]
     assert stack(*two, count=2).misfits == ()
 
 
@@ -117,6 +117,34 @@ def test_gpus_that_are_free_on_different_nodes_do_not_make_a_larger_service(stac
     apart = stack(*services(2, 1, 1, 1, 1, 2), instance="g6.12xlarge", count=2)
     assert apart.misfits == ()
     assert len(stack(*services(4, 1, 4), instance="g6.12xlarge", count=2).misfits) == 1
+
+
+@pytest.mark.parametrize(
+    ("instance", "sizes", "nodes"),
+    [("g6.2xlarge", (1, 1, 1), 3), ("g6.12xlarge", (4, 1, 2, 4, 1), 3), ("g6.48xlarge", (4, 4, 1), 2)],
+)
+def test_a_pool_without_a_free_gpu_says_how_many_nodes_would_do(
+    stack: Stack, make_service: Make, instance: str, sizes: tuple[int, ...], nodes: int
+) -> None:
+    services = [
+        make_service(
+            name=f"s{i}", prefix=f"s{i}/", variant="bf16" if size == 4 else "fp8", cpuOffload="auto", tensorParallelSize=size
+        )
+        for i, size in enumerate(sizes)
+    ]
+    found = stack(*services, instance=instance)
+    crowded = [line for line in found.misfits if "no GPU is left" in line]
+    assert crowded
+    assert all(f"`pulumi config set --path 'mistral-on-l4:pools.groups.pool.count' {nodes}`" in line for line in crowded)
+    assert stack(*services, instance=instance, count=nodes).misfits == ()
+    assert stack(*services, instance=instance, count=nodes - 1).misfits != ()
+
+
+def test_a_count_that_no_pool_may_have_is_not_advised(stack: Stack, make_service: Make) -> None:
+    many = stack(*(make_service(name=f"s{i}", prefix=f"s{i}/") for i in range(65)), count=64)
+    (line,) = many.misfits
+    assert "pulumi config set" not in line
+    assert "give the service a pool of its own" in line
 
 
 def test_a_parked_pool_is_no_misfit(stack: Stack, make_service: Make) -> None:
