@@ -15,7 +15,6 @@ from mistral_on_l4.aws.doctor import Doctor, Finding, counts, today
 from mistral_on_l4.aws.session import Clients
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
 
@@ -28,7 +27,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--json", help="Machine-readable.")) -> None:
     """Check an AWS account and the hub before anything is created. Exit code 1 if something would fail."""
     settings = stack_settings(stack)
-    if settings.platform is not PlatformName.EKS:
+    if not settings.traits.aws_account:
         raise Failure(f"stack {stack} runs on {settings.platform.value}: the doctor looks at AWS accounts")
     try:
         plan = plan_stack(settings, stack=stack)

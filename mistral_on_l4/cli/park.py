@@ -15,7 +15,6 @@ from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
 from mistral_on_l4.config.names import POOL_LABEL, STACK_TAG
 from mistral_on_l4.config.settings import Settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner import PlanError, plan_stack
 
 app = typer.Typer()
@@ -32,7 +31,7 @@ def park(stack: StackOption = "dev") -> None:
 def resize(stack: str, parked: bool) -> None:
     """Parks or unparks a stack, and says what bills from now on. Raises Failure."""
     settings = stack_settings(stack)
-    if settings.platform is not PlatformName.EKS:
+    if not settings.traits.aws_account:
         raise Failure(
             f"stack {stack} runs on {settings.platform.value}: only GPU pools of an EKS cluster are parked, others are free"
         )

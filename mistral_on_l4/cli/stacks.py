@@ -13,17 +13,19 @@ from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
 from mistral_on_l4.cluster.connection import NoWay, Way, open_way
 from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
-from mistral_on_l4.config.traits import PlatformName
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
 
 
 def stack_settings(stack: str) -> Settings:
-    """Settings of a stack, from the file in this folder or in the checkout. Raises Failure."""
+    """Settings of a stack, from the file in this folder or in the checkout; warns of what will be refused. Raises Failure."""
     try:
-        return load_stack_file(stack, project_folder())
+        settings = load_stack_file(stack, project_folder())
     except SettingsError as error:
         raise Failure(str(error), code=2) from None
+    for text in settings.deprecations:
+        typer.echo(f"demo: Pulumi.{stack}.yaml: {text}", err=True)
+    return settings
 
 
 def project_folder() -> Path:
@@ -42,7 +44,6 @@ def way_into(settings: Settings) -> Iterator[Way]:
         with open_way(settings) as way:
             yield way
     except Unreachable as error:
-        local = settings.platform is PlatformName.LOCAL
-        raise Failure(f"{error}{': `make up` starts it again' if local else ''}") from None
+        raise Failure(f"{error}{': `make up` starts it again' if settings.traits.embedded else ''}") from None
     except (NoWay, ApiError) as error:
         raise Failure(str(error)) from None

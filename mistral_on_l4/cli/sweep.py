@@ -15,7 +15,6 @@ from mistral_on_l4.aws.leftovers import Leftover, Sweep
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.planner.catalogue import load_catalogue
 
 app = typer.Typer()
@@ -25,7 +24,7 @@ app = typer.Typer()
 def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--json", help="Machine-readable.")) -> None:
     """Prove after destroy that nothing billable is left. Exit code 1 if anything is, or if it cannot be told."""
     settings = stack_settings(stack)
-    if settings.platform is not PlatformName.EKS:
+    if not settings.traits.aws_account:
         raise Failure(
             f"stack {stack} runs on {settings.platform.value}: there is no AWS account to sweep (`demo down` checks for itself)"
         )

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from mistral_on_l4.config.traits import TRAITS
+
 # What every stack is made of. Tests, benchmarks and prose change no stack.
 SHARED = ("__main__.py", "Pulumi.yaml", "requirements.txt", "pyproject.toml")
-SHARED_FOLDERS = ("components/", "mistral_on_l4/", "policies/")
+SHARED_FOLDERS = ("components/", "embedded/", "mistral_on_l4/", "policies/")
 # Inside these, what no stack runs.
 ASIDE = ("mistral_on_l4/pull_request/", "embedded/README.md")
-_LOCAL = re.compile(r"^\s*mistral-on-l4:platform:\s*[\"']?local\b", re.MULTILINE)
+_PLATFORM = re.compile(r"^\s*mistral-on-l4:platform:\s*[\"']?([a-z]+)\b", re.MULTILINE)
 
 
 def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:
@@ -34,13 +36,19 @@ def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:
 def by_preview(stacks: Iterable[str], folder: Path, credentials: bool) -> dict[str, list[str]]:
     """`real` against an account and a state, for which credentials are needed; `simulated` on the stand-in providers.
 
-    A stack of platform `local` lives on somebody's machine: CI has no state of it, whatever credentials it has.
+    A stack on an embedded cluster lives on somebody's machine: CI has no state of it, whatever credentials it has.
     """
     how: dict[str, list[str]] = {"simulated": [], "real": []}
     for stack in stacks:
-        local = bool(_LOCAL.search((folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8", errors="replace")))
-        how["real" if credentials and not local else "simulated"].append(stack)
+        text = (folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8", errors="replace")
+        how["real" if credentials and not _is_embedded(text) else "simulated"].append(stack)
     return how
+
+
+def _is_embedded(stack_file: str) -> bool:
+    """What the platform's traits say; False where the file names no platform that there is."""
+    named = _PLATFORM.search(stack_file)
+    return named is not None and named[1] in {platform.value for platform, traits in TRAITS.items() if traits.embedded}
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
         (["Pulumi.dev.yaml", "docs/planner.md"], ["dev"]),
         (["components/weights.py"], ["dev", "local"]),
         (["policies/aws.py"], ["dev", "local"]),
+        (["embedded/plugins/aws/server.py"], ["dev", "local"]),
+        (["embedded/README.md"], []),
         (["mistral_on_l4/planner/catalogue/data/instances.yaml"], ["dev", "local"]),
         (["mistral_on_l4/pull_request/comment.py", "tests/unit/a.py", "README.md", "docs/aws.md"], []),
         (["mistral_on_l4/planner/NOTES.md"], []),
@@ -36,6 +38,18 @@ def test_credentials_preview_an_account_and_never_the_stack_of_somebodys_machine
     how = by_preview(["dev", "local"], CHECKOUT, credentials)
     assert how["real"] == real
     assert sorted([*how["real"], *how["simulated"]]) == ["dev", "local"]
+
+
+def test_a_file_that_names_no_platform_is_not_taken_for_a_machines_own(tmp_path: Path) -> None:
+    for stack, line in (("mine", "mistral-on-l4:platform: 'local'"), ("typo", "mistral-on-l4:platform: locale"), ("none", "a: b")):
+        (tmp_path / f"Pulumi.{stack}.yaml").write_text(f"config:\n  {line}\n")
+    assert by_preview(["mine", "typo", "none"], tmp_path, True) == {"simulated": ["mine"], "real": ["typo", "none"]}
+
+
+def test_ci_asks_before_anything_is_installed() -> None:
+    """Standard library only: -S leaves out what is installed."""
+    command = [sys.executable, "-S", "-c", "import mistral_on_l4.pull_request.stacks"]
+    subprocess.run(command, cwd=CHECKOUT, env={"PYTHONPATH": str(CHECKOUT)}, check=True)
 
 
 def test_what_is_moved_away_or_has_a_foreign_name_concerns_stacks_as_well(tmp_path: Path) -> None:
