@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import requests
@@ -13,14 +14,15 @@ from typer.testing import CliRunner
 from mistral_on_l4.cli import Failure, chat, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
 from mistral_on_l4.cluster.chat import Answer, ChatError
-from mistral_on_l4.cluster.client import Unreachable
+from mistral_on_l4.cluster.client import KubeClient, Unreachable
+from mistral_on_l4.cluster.connection import Way
 from mistral_on_l4.cluster.live import ServiceState
 
 
-class Client:
-    """A cluster with one ready service and a registry whose pod crashes."""
+def cluster() -> Any:
+    """A client, of the real one's methods, of a cluster with one ready service and a registry whose pod crashes."""
 
-    def list(self, api_version: str, kind: str, namespace: str, label_selector: str = "") -> dict[str, Any]:
+    def list_(api_version: str, kind: str, namespace: str | None = None, *, label_selector: str = "", **_: Any) -> dict[str, Any]:
         meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
         if kind == "InferenceService":
             return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
@@ -31,28 +33,30 @@ class Client:
             return {"items": [{"metadata": meta, "spec": {"containers": []}, "status": {"containerStatuses": containers}}]}
         return {"items": []}
 
+    client = create_autospec(KubeClient, instance=True)
+    client.list.side_effect = list_
+    return client
 
-class Way:
-    """The way into that cluster."""
 
-    client = Client()
-    local = None
-
-    def __init__(self, refused: tuple[str, ...]) -> None:
-        self.settings = stack_settings("local")
-        self._refused = refused
+def way_to_cluster(refused: str = "") -> Any:
+    """The way into that cluster; Services whose names start with `refused` take no connection."""
 
     @contextmanager
-    def service(self, name: str, namespace: str) -> Iterator[str]:
-        if name.startswith(self._refused):
+    def service(name: str, namespace: str) -> Iterator[str]:
+        if refused and name.startswith(refused):
             raise requests.ConnectionError
         yield f"http://{name}"
+
+    way = create_autospec(Way, instance=True)
+    way.client, way.settings, way.local = cluster(), stack_settings("local"), None
+    way.service.side_effect = service
+    return way
 
 
 def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def way_into(_: Any) -> Iterator[Way]:
-        yield Way(("private-ai-registry",))
+    def way_into(_: Any) -> Iterator[Any]:
+        yield way_to_cluster(refused="private-ai-registry")
 
     monkeypatch.setattr(status, "way_into", way_into)
     ended = CliRunner().invoke(status.app, [])
@@ -63,23 +67,23 @@ def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypat
 
 
 def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(url: str, name: str, *_: Any) -> Answer:
+    def answer(url: str, name: str, *_: Any) -> Answer:
         if name == "dead":
             raise ChatError(f"{name} at {url} does not answer: refused")
         return Answer("well", 1.0, None)
 
-    monkeypatch.setattr(chat, "ask", ask)
-    monkeypatch.setattr(chat, "api_key", lambda *_: "key")
+    monkeypatch.setattr(chat, "ask", create_autospec(chat.ask, side_effect=answer))
+    monkeypatch.setattr(chat, "api_key", create_autospec(chat.api_key, return_value="key"))
     states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
     heard: list[str] = []
     with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
-        chat.ask_all(Way(()), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))  # type: ignore[arg-type]
+        chat.ask_all(way_to_cluster(), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))
     assert heard == ["first well", "last well"]
 
 
 def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def open_way(_: Any) -> Iterator[Way]:
+    def open_way(_: Any) -> Iterator[Any]:
         raise Unreachable("https://127.0.0.1:6443", "connection refused")
         yield
 
