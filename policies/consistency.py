@@ -13,7 +13,7 @@ from mistral_on_l4.planner import PlanError
 from policies.pods import Pod, environment_of, pod_of
 from policies.reading import UNKNOWN, at, items, mapping
 from policies.rule import Resource, Stack, StackFinding, stack_rule
-from policies.served import ServedStack, gibibytes, planned
+from policies.served import ServedStack, gibibytes, planned, prefix_of
 
 _GIB = 2**30
 # (kind, field of a volume, its key), and (kind, field of an environment's entry).
@@ -174,9 +174,12 @@ def services_load_what_is_seeded(stack: Stack) -> Iterator[StackFinding]:
     if UNKNOWN in seeds:
         return
     for service in stack.of("InferenceService"):
-        prefix = at(service.props, "spec", "predictor", "model", "storage", "path")
-        if isinstance(prefix, str) and prefix not in seeds:
+        model = at(service.props, "spec", "predictor", "model")
+        prefix, uri = prefix_of(model), at(model, "storageUri")
+        if prefix is not None and prefix not in seeds:
             yield f"{service.label}: no Job seeds {prefix!r} (seeded: {', '.join(map(str, seeds)) or 'nothing'})", service.urn
+        elif prefix is None and isinstance(uri, str):
+            yield f"{service.label}: loads {uri}, which no Job of the stack seeds", service.urn
     if len(buckets) > 1:
         yield f"the weights are seeded into different buckets: {', '.join(sorted(map(str, buckets)))}", None
     for job, env in zip(stack.of("Job"), jobs, strict=True):
@@ -206,7 +209,7 @@ def services_have_time_to_load(stack: Stack) -> Iterator[StackFinding]:
     for found in served.services:
         for job in stack.of("Job"):
             told, deadline = dict(environment_of(job)), at(job.props, "spec", "activeDeadlineSeconds")
-            mine = "WEIGHTS_REPOSITORY" in told and told.get("WEIGHTS_PREFIX") == found.prefix
+            mine = "WEIGHTS_REPOSITORY" in told and found.prefix is not None and told.get("WEIGHTS_PREFIX") == found.prefix
             needed = 60 * seeds.get(found.name, 0)
             if mine and isinstance(deadline, int) and deadline < needed:
                 yield f"{job.label}: has {deadline} s to seed and is predicted to need {needed:.0f} s", job.urn
@@ -232,7 +235,7 @@ def services_have_time_to_load(stack: Stack) -> Iterator[StackFinding]:
 )
 def store_holds_its_checkpoints(stack: Stack) -> Iterator[StackFinding]:
     served = ServedStack(stack)
-    if served.platform == "local":
+    if served.traits.embedded:
         return  # its hub hands out checkpoints of a few megabytes
     for store in stack.of("StatefulSet"):
         if at(store.meta, "labels", "app.kubernetes.io/component") != "object-store":

@@ -40,7 +40,9 @@ def everywhere(cidr: Any) -> bool:
 def asks_for_token(resource: Resource) -> bool | None:
     """Whether an InferenceService's server wants a key; None if that is unknown."""
     pod = pod_of(resource)
-    for container in pod.containers if pod else ():
+    if pod is None or at(pod.spec, "model") is UNKNOWN:
+        return None
+    for container in pod.containers:
         if at(container.spec, "env") is UNKNOWN:
             return None
         for entry in items(container.spec, "env"):

@@ -47,7 +47,7 @@ def gpus(container: Mapping[str, Any]) -> int:
 
 
 def pod_of(resource: Resource) -> Pod | None:
-    """The pod that a Kubernetes object makes, or None."""
+    """The pod that a Kubernetes object makes; None if it makes none, or if nothing of it is known yet."""
     if not resource.is_kubernetes:
         return None
     kind, props = resource.kind, resource.props
@@ -59,9 +59,11 @@ def pod_of(resource: Resource) -> Pod | None:
         return _pod(mapping(props, "spec"))
     if kind in _RUNTIMES:
         spec = mapping(props, "spec")
-        return Pod(spec, tuple(_containers(spec)), whole=False)
+        return None if at(props, "spec") is UNKNOWN else Pod(spec, tuple(_containers(spec)), whole=False)
     if kind == "InferenceService":
         predictor = mapping(props, "spec", "predictor")
+        if at(props, "spec", "predictor") is UNKNOWN:
+            return None
         containers = list(_containers(predictor))
         if model := mapping(predictor, "model"):
             containers.append(Container("kserve-container", model, whole=False))

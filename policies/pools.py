@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,10 +32,10 @@ def pool_of(resource: Resource, gpu_pattern: str = r"^(g|gr|p)[0-9]") -> NodePoo
     if resource.token == "kubernetes:core/v1:Node":
         labels = at(resource.meta, "labels")
         kind = at(labels, INSTANCE_LABEL)
-        taints = items(resource.props, "spec", "taints")
         if not isinstance(kind, str):
             return None
         gpu = bool(re.search(gpu_pattern, kind)) or at(labels, "nvidia.com/gpu.present") == "true"
+        taints = at(resource.props, "spec", "taints")
         return NodePool(_text(at(labels, POOL_LABEL)), kind, 1, gpu, _gpu_taint(taints, "NoSchedule"), resource.urn)
     if resource.token == "aws:eks/nodeGroup:NodeGroup":
         kinds = items(resource.props, "instanceTypes")
@@ -44,7 +44,7 @@ def pool_of(resource: Resource, gpu_pattern: str = r"^(g|gr|p)[0-9]") -> NodePoo
         gpu = any(re.search(gpu_pattern, str(kind)) for kind in kinds)
         desired = at(resource.props, "scalingConfig", "desiredSize")
         count = int(desired) if isinstance(desired, (int, float)) else int(at(resource.props, "scalingConfig", "minSize") or 0)
-        tainted = at(resource.props, "taints") is UNKNOWN or _gpu_taint(items(resource.props, "taints"), "NO_SCHEDULE")
+        tainted = _gpu_taint(at(resource.props, "taints"), "NO_SCHEDULE")
         return NodePool(_text(at(resource.props, "labels", POOL_LABEL)), kinds[0], count, gpu, tainted, resource.urn)
     return None
 
@@ -61,10 +61,11 @@ def gpu_pools(resources: Iterable[Resource]) -> list[NodePool]:
     return list(found.values())
 
 
-def _gpu_taint(taints: list[Any], effect: str) -> bool:
+def _gpu_taint(taints: Any, effect: str) -> bool:
+    """Whether the taint of GPU nodes is among the taints; what is not known yet is taken for it."""
     # Any effect but a mere preference keeps other pods away.
     wanted = (effect, "NoExecute", "NO_EXECUTE", UNKNOWN)
-    return any(isinstance(taint, Mapping) and taint.get("key") == GPU and taint.get("effect") in wanted for taint in taints)
+    return taints is UNKNOWN or any(at(taint, "key") == GPU and at(taint, "effect") in wanted for taint in items(taints))
 
 
 def _text(value: Any) -> str | None:

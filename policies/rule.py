@@ -6,14 +6,13 @@ def jobs_have_deadlines(resource: Resource) -> Iterator[str]: ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Required, TypedDict, Unpack
 
 from pulumi_policy import (
     EnforcementLevel,
-    Policy,
     PolicyConfigSchema,
     PolicyResource,
     ReportViolation,
@@ -92,80 +91,62 @@ SettingSchemas = Mapping[str, Mapping[str, Any]]
 ResourceCheck = Callable[[Resource], Iterable[str]]
 StackCheck = Callable[[Stack], Iterable[StackFinding]]
 
-Check = TypeVar("Check", ResourceCheck, StackCheck)
-Args = TypeVar("Args", ResourceValidationArgs, StackValidationArgs)
-Made = TypeVar("Made", ResourceValidationPolicy, StackValidationPolicy)
-Args_co = TypeVar("Args_co", bound=ResourceValidationArgs | StackValidationArgs, covariant=True)
-Made_co = TypeVar("Made_co", bound=Policy, covariant=True)
+
+class About(TypedDict, total=False):
+    """What a rule says of itself. settings: JSON schema by name, each with its default."""
+
+    why: Required[str]
+    fix: Required[str]
+    severity: Required[Severity]
+    level: EnforcementLevel
+    settings: SettingSchemas
 
 
-class _Constructor(Protocol[Args_co, Made_co]):
+def resource_rule(name: str, **about: Unpack[About]) -> Callable[[ResourceCheck], ResourceValidationPolicy]:
+    """Makes a policy of a check of single resources."""
+
+    def build(check: ResourceCheck) -> ResourceValidationPolicy:
+        def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+            provider = plain(args.provider.props) if args.provider else {}
+            settings = _with_defaults(args.get_config(), about)
+            resource = Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, settings)
+            _inputs[args.urn] = resource
+            _report(((text, None) for text in check(resource)), report, about)
+
+        return ResourceValidationPolicy(validate=validate, **_described(name, about))
+
+    return build
+
+
+def stack_rule(name: str, **about: Unpack[About]) -> Callable[[StackCheck], StackValidationPolicy]:
+    """Makes a policy of a check of the whole stack."""
+
+    def build(check: StackCheck) -> StackValidationPolicy:
+        def validate(args: StackValidationArgs, report: ReportViolation) -> None:
+            stack = Stack(tuple(map(_resource, args.resources)), _with_defaults(args.get_config(), about))
+            _report(check(stack), report, about)
+
+        return StackValidationPolicy(validate=validate, **_described(name, about))
+
+    return build
+
+
+def _report(findings: Iterable[StackFinding], report: ReportViolation, about: About) -> None:
+    for text, urn in findings:
+        report(f"{text}. Fix: {about['fix']}", urn)
+
+
+def _described(name: str, about: About) -> dict[str, Any]:
     """What the constructors of both kinds of policies take alike."""
-
-    def __call__(
-        self,
-        *,
-        name: str,
-        description: str,
-        validate: Callable[[Args_co, ReportViolation], None],
-        enforcement_level: EnforcementLevel,
-        severity: Severity,
-        remediation_steps: str,
-        config_schema: PolicyConfigSchema | None,
-    ) -> Made_co: ...
-
-
-@dataclass(frozen=True)
-class _Rule(Generic[Check, Args, Made]):
-    """A decorator that makes a policy of a check. run: the check's findings, given what the engine shows and the settings."""
-
-    policy: _Constructor[Args, Made]
-    run: Callable[[Check, Args, Mapping[str, Any]], Iterable[StackFinding]]
-
-    def __call__(
-        self,
-        name: str,
-        *,
-        why: str,
-        fix: str,
-        severity: Severity,
-        level: EnforcementLevel = MANDATORY,
-        settings: SettingSchemas | None = None,
-    ) -> Callable[[Check], Made]:
-        """settings: JSON schema by name, each with its default."""
-
-        def build(check: Check) -> Made:
-            def validate(args: Args, report: ReportViolation) -> None:
-                for text, urn in self.run(check, args, _with_defaults(args.get_config(), settings)):
-                    report(f"{text}. Fix: {fix}", urn)
-
-            return self.policy(
-                name=name,
-                description=why,
-                validate=validate,
-                enforcement_level=level,
-                severity=severity,
-                remediation_steps=fix,
-                config_schema=_schema(settings),
-            )
-
-        return build
-
-
-def _on_resource(check: ResourceCheck, args: ResourceValidationArgs, config: Mapping[str, Any]) -> Iterator[StackFinding]:
-    provider = plain(args.provider.props) if args.provider else {}
-    resource = Resource(args.resource_type, args.name, args.urn, plain(args.props), provider, config)
-    _inputs[args.urn] = resource
-    return ((text, None) for text in check(resource))
-
-
-def _on_stack(check: StackCheck, args: StackValidationArgs, config: Mapping[str, Any]) -> Iterable[StackFinding]:
-    return check(Stack(tuple(_resource(found) for found in args.resources), config))
-
-
-# A policy over single resources, and one over the whole stack.
-resource_rule = _Rule(ResourceValidationPolicy, _on_resource)
-stack_rule = _Rule(StackValidationPolicy, _on_stack)
+    schemas = about.get("settings")
+    return {
+        "name": name,
+        "description": about["why"],
+        "enforcement_level": about.get("level", MANDATORY),
+        "severity": about["severity"],
+        "remediation_steps": about["fix"],
+        "config_schema": PolicyConfigSchema({key: dict(schema) for key, schema in schemas.items()}) if schemas else None,
+    }
 
 
 def _resource(found: PolicyResource) -> Resource:
@@ -175,12 +156,7 @@ def _resource(found: PolicyResource) -> Resource:
     return Resource(found.resource_type, found.name, found.urn, plain(found.props), provider)
 
 
-def _with_defaults(given: Mapping[str, Any] | None, settings: SettingSchemas | None) -> Mapping[str, Any]:
-    defaults = {name: schema["default"] for name, schema in (settings or {}).items() if "default" in schema}
+def _with_defaults(given: Mapping[str, Any] | None, about: About) -> Mapping[str, Any]:
+    schemas = about.get("settings", {})
+    defaults = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
     return {**defaults, **plain(given or {})}
-
-
-def _schema(settings: SettingSchemas | None) -> PolicyConfigSchema | None:
-    if not settings:
-        return None
-    return PolicyConfigSchema(properties={name: dict(schema) for name, schema in settings.items()})

@@ -14,8 +14,9 @@ from typing import Any
 
 import pulumi
 
-from mistral_on_l4.config.names import POOL_LABEL, PROJECT
-from mistral_on_l4.config.settings import Settings, SettingsError, settings_from
+from mistral_on_l4.config.names import POOL_LABEL, SIMULATED_LABEL
+from mistral_on_l4.config.settings import Settings, SettingsError, settings_as_checked, settings_of_config
+from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 from mistral_on_l4.planner import StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
 from mistral_on_l4.planner.checkpoint import weights_of
@@ -35,6 +36,8 @@ _FIELDS = {
     "--tensor-parallel-size": "tensorParallelSize",
 }
 _NUMBERS = ("maxModelLen", "maxNumSeqs", "gpuMemoryUtilization", "cpuOffload", "tensorParallelSize")
+# MachineSets, Routes, SecurityContextConstraints; and Red Hat's operator of KServe.
+_OPENSHIFT = re.compile(r":([a-z]+\.openshift\.io|datasciencecluster\.opendatahub\.io)/")
 # KServe fills runtimes in with Go templates over the service's metadata.
 _NAME_PLACEHOLDER = re.compile(r"\{\{-?\s*\.Name\s*-?\}\}")
 # The engine's own defaults, where the settings would choose another value for an absent flag.
@@ -45,13 +48,14 @@ _ABSENT = {"kvCacheDtype": "auto", "cpuOffload": "off", "tensorParallelSize": 1}
 class Served:
     """An InferenceService as its manifests declare it. model, variant: None where the catalogue does not know the checkpoint.
 
+    prefix: of the weights in the bucket; None where they come from elsewhere, or where it is not known yet.
     container: the engine's, of runtime and service together; None where not all that sets its flags is in the manifests or known
     yet. A flag that is missing then says nothing.
     """
 
     name: str
     urn: str
-    prefix: str
+    prefix: str | None
     flags: Mapping[str, str]
     gpus: int
     pool: str | None
@@ -86,7 +90,7 @@ class Served:
 
 @dataclass(frozen=True)
 class ServedStack:
-    """services: those whose arguments are known; platform: `eks` if the stack has a cluster of AWS's, else `local`."""
+    """A stack's resources, and what they say of services, nodes and platform."""
 
     stack: Stack
     catalogue: Catalogue = field(default_factory=load_catalogue)
@@ -97,24 +101,26 @@ class ServedStack:
 
     @cached_property
     def services(self) -> list[Served]:
+        """Those whose arguments are known."""
         # A runtime's arguments come before the service's own, as KServe joins them.
         runtimes = {str(runtime.meta.get("name")): runtime for runtime in self.stack.of("ServingRuntime", "ClusterServingRuntime")}
         seeds = dict(self._seeds())
         return [self._served(found, runtimes, seeds) for found in self.stack.of("InferenceService") if _has_known_arguments(found)]
 
+    @cached_property
+    def platform(self) -> PlatformName:
+        """The configuration's, else the one that the resources give away; a stack that says neither is judged as one that bills."""
+        return self.configured.platform if self.configured else declared_platform(self.stack) or PlatformName.EKS
+
     @property
-    def platform(self) -> str:
-        return "eks" if any(resource.is_aws for resource in self.stack.resources) else "local"
+    def traits(self) -> PlatformTraits:
+        return TRAITS[self.platform]
 
     @cached_property
     def configured(self) -> Settings | None:
         """The stack's own configuration, as the engine hands it to policies too; None where there is none (`policy analyze`)."""
-        config: Mapping[str, str] = pulumi.runtime.get_config_env()
-        values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
-        if "region" not in values and "aws:region" in config:
-            values["region"] = config["aws:region"]
         try:
-            return settings_from(values, "config")
+            return settings_of_config(pulumi.runtime.get_config_env(), "config")
         except SettingsError:
             return None
 
@@ -137,14 +143,14 @@ class ServedStack:
             for pool in self.pools
             if pool.name is not None
         ]
-        values: dict[str, Any] = {"platform": self.platform, "pools": {"groups": pools}, "services": services}
+        values: dict[str, Any] = {"platform": self.platform.value, "pools": {"groups": pools}, "services": services}
         if self.configured:
             values["region"] = self.configured.region
             values["objectStore"] = self.configured.object_store.model_dump(by_alias=True)
             values["network"] = self.configured.network.model_dump(by_alias=True)
             values["cluster"] = self.configured.cluster.model_dump(by_alias=True)
             values["registry"] = self.configured.registry.model_dump(by_alias=True)
-        return settings_from(values, "manifests")
+        return settings_as_checked(values, "manifests")
 
     def _values(self, served: Served) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -174,10 +180,10 @@ class ServedStack:
         runtime = _engine_of(runtimes.get(str(model.get("runtime"))))
         words = [*items(runtime, "args"), *items(model, "args")]
         pod = pod_of(service)
-        prefix = str(at(model, "storage", "path") or "")
-        repository = seeds.get(prefix)
+        prefix = prefix_of(model)
+        repository = seeds.get(prefix) if prefix is not None else None
         name = str(service.meta.get("name"))
-        found = self._variant(name, repository)
+        checkpoint = self._variant(name, repository) if prefix is not None else (None, None)
         pool = at(predictor, "nodeSelector", POOL_LABEL)
         return Served(
             name,
@@ -191,7 +197,7 @@ class ServedStack:
             gibibytes(at(model, "resources", "limits", "memory")),
             _cpus(at(model, "resources", "requests", "cpu")),
             repository,
-            *found,
+            *checkpoint,
             _joined(runtime, model, words),
         )
 
@@ -213,6 +219,25 @@ class ServedStack:
                 prefix, repository = env.get("WEIGHTS_PREFIX"), env.get("WEIGHTS_REPOSITORY")
                 if isinstance(prefix, str) and isinstance(repository, str):
                     yield prefix, repository
+
+
+def declared_platform(stack: Stack) -> PlatformName | None:
+    """The platform that the resources give away, None where they name none."""
+    if any(resource.is_aws for resource in stack.resources):
+        return PlatformName.EKS
+    if any(resource.is_kubernetes and _OPENSHIFT.search(resource.token) for resource in stack.resources):
+        return PlatformName.OPENSHIFT
+    if any(at(node.meta, "labels", SIMULATED_LABEL) is not None for node in stack.of("Node")):
+        return PlatformName.LOCAL
+    return None
+
+
+def prefix_of(model: Any) -> str | None:
+    """Where in the bucket the weights of a predictor's model lie; None for another kind of storage, or where it is not known."""
+    path, uri = at(model, "storage", "path"), at(model, "storageUri")
+    if isinstance(path, str):
+        return path
+    return uri.partition("://")[2].partition("/")[2] if isinstance(uri, str) and uri.startswith("s3://") else None
 
 
 def is_vllm(service: Resource) -> bool:
@@ -279,7 +304,7 @@ def _cpus(quantity: Any) -> float | None:
 
 
 def planned(stack: ServedStack) -> StackPlan | None:
-    """The planner's answer to the manifests, None where they serve nothing. Raises PlanError, SettingsError."""
+    """The plan of what the manifests declare, None where they serve nothing. Raises PlanError, SettingsError."""
     if not stack.services or not stack.pools:
         return None
     return _planned(stack.settings().model_dump_json(by_alias=True))

@@ -9,18 +9,17 @@ from pulumi_policy import Severity
 from mistral_on_l4.config.settings import BudgetSettings, SettingsError
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.hosting import room_of
-from mistral_on_l4.planner.stack import reserved_on
 from policies.pods import environment_of
 from policies.pools import NodePool, pool_of
 from policies.reading import at, items
 from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
-from policies.served import Served, ServedStack, gibibytes, planned
+from policies.served import Served, ServedStack, gibibytes, planned, prefix_of
 
 
 @resource_rule(
     "s3-prefixes-end-with-slash",
     why="S3 lists by plain prefix: `mistral-24b` also fetches everything below `mistral-24b-fp8/`, and the wrong weights load.",
-    fix="end the prefix with '/' (services[].prefix)",
+    fix="end the prefix with '/' (services.NAME.prefix)",
     severity=Severity.HIGH,
 )
 def s3_prefixes_end_with_slash(resource: Resource) -> Iterator[str]:
@@ -28,15 +27,11 @@ def s3_prefixes_end_with_slash(resource: Resource) -> Iterator[str]:
     if resource.kind == "InferenceService":
         predictor = at(resource.props, "spec", "predictor")
         for model in (at(predictor, "model"), predictor):
-            found += [at(model, "storage", "path"), _path_of(at(model, "storageUri"))]
+            found += [prefix_of({field: at(model, field)}) for field in ("storage", "storageUri")]
     found += [value for name, value in environment_of(resource) if name == "WEIGHTS_PREFIX"]
     for prefix in found:
         if isinstance(prefix, str) and not prefix.endswith("/"):
             yield f"{resource.label}: prefix {prefix!r} also matches '{prefix}-fp8/'"
-
-
-def _path_of(uri: object) -> str | None:
-    return uri.partition("://")[2].partition("/")[2] if isinstance(uri, str) and uri.startswith("s3://") else None
 
 
 @stack_rule(
@@ -109,7 +104,7 @@ def _misplaced(served: Served, pools: Mapping[str, NodePool], stack: ServedStack
     if served.gpus > instance.gpus:
         yield f"asks for {served.gpus} GPU of a {pool.instance_type}, which has {instance.gpus}"
     # What the kubelet and the DaemonSets keep, no pod gets.
-    room = room_of(instance, reserved_on(stack.catalogue, stack.platform))
+    room = room_of(instance, stack.catalogue.reserved[stack.traits.node_reserve])
     if served.memory_gib is not None and served.memory_gib > room.memory_gib:
         yield f"requests {served.memory_gib:.1f} GiB of memory of a {pool.instance_type}, which leaves {room.memory_gib:.1f}"
     if served.cpus is not None and served.cpus > room.cpu:

@@ -12,6 +12,8 @@ STACK_TAG = f"{PROJECT}:stack"
 
 # The pool that a node belongs to, and that a pod asks for.
 POOL_LABEL = "mistral-on-l4/pool"
+# On nodes that are imitations: of the embedded cluster, and of rehearsals on it.
+SIMULATED_LABEL = "mistral-on-l4/simulated"
 # The device plugin's chart schedules only where this label is; up to Kubernetes 1.34 no node sets it by itself.
 GPU_PRESENT_LABEL = "nvidia.com/gpu.present"
 GPU_RESOURCE = "nvidia.com/gpu"

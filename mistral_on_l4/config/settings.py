@@ -116,10 +116,16 @@ def settings_of_config(config: Mapping[str, Any], source: str, encrypted: Collec
 
 def settings_as_checked(values: Mapping[str, Any], source: str) -> Settings:
     """Settings from values as the model holds them: services and pools as lists, nothing merged. Raises SettingsError."""
+    names = {
+        location: [str(entry.get("name")) for entry in section.get(key, ())]
+        for location in MAPS
+        for section, key in [_section_of(dict(values), location)]
+        if section is not None
+    }
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingsError(source, problems_of(error, {})) from None
+        raise SettingsError(source, problems_of(error, names)) from None
 
 
 def load_stack_file(stack: str, directory: Path | None = None) -> Settings:

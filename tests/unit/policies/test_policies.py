@@ -13,13 +13,15 @@ import pytest
 from pulumi_policy import EnforcementLevel, StackValidationArgs, StackValidationPolicy
 
 import policies
+from mistral_on_l4.config.traits import PlatformName
 from policies.confidential import entropy, looks_random, secret_in
 from policies.exposure import everywhere
 from policies.listing import listing
 from policies.offline import Declared, Recording, analyze, as_the_engine_shows
 from policies.pack import POLICIES
 from policies.reading import UNKNOWN, at, plain
-from policies.rule import forget_inputs
+from policies.rule import Resource, Stack, forget_inputs
+from policies.served import ServedStack, declared_platform, planned
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -85,8 +87,11 @@ def test_what_is_unknown_in_a_preview_is_neither_judged_nor_hides_the_rest(broke
     assert [finding.policy for finding in found if finding.mandatory] == ["containers-run-as-non-root"]
 
 
+@pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_preview_in_which_everything_is_unknown_is_not_judged(recorded: Callable[[str], Recording], stack: str) -> None:
+def test_a_preview_in_which_everything_is_unknown_is_not_judged(
+    recorded: Callable[[str], Recording], stack: str, depth: int
+) -> None:
     def hidden(value: Any, depth: int) -> Any:
         if depth == 0:
             return _UNKNOWN
@@ -94,14 +99,13 @@ def test_a_preview_in_which_everything_is_unknown_is_not_judged(recorded: Callab
             return {key: hidden(item, depth - 1) if key != "metadata" else item for key, item in value.items()}
         return _UNKNOWN
 
-    for depth in (1, 2):
-        recording = recorded(stack)
-        resources = tuple(
-            dataclasses.replace(found, props=hidden(dict(found.props), depth))
-            for found in recording.resources
-            if found.token.startswith("kubernetes:")
-        )
-        analyze(dataclasses.replace(recording, resources=resources))
+    recording = recorded(stack)
+    resources = tuple(
+        dataclasses.replace(found, props=hidden(dict(found.props), depth))
+        for found in recording.resources
+        if found.token.startswith("kubernetes:")
+    )
+    assert analyze(dataclasses.replace(recording, resources=resources)) == []
 
 
 @pytest.mark.parametrize(
@@ -175,21 +179,102 @@ def test_the_budget_is_the_stacks_own_unless_a_policy_setting_says_otherwise(rec
 
 
 def test_the_fit_is_recomputed_from_the_manifests_and_not_believed(broken: Callable[..., Recording]) -> None:
-    """The configuration still says what fits; only the manifest asks for a context that the cache cannot hold."""
+    """The configuration still says what fits; only the manifest asks for a context that the model does not know."""
 
     def longer(props: Any) -> None:
         args = props["spec"]["predictor"]["model"]["args"]
         args[args.index("--max-model-len") + 1] = "262144"
 
-    found = analyze(broken("dev", "InferenceService", "mistral-24b-full", longer), [BY_NAME["services-fit-their-pool"]])
-    assert found
-    assert "mistral-24b-full" in found[0].message or "max" in found[0].message.lower()
+    recording = broken("dev", "InferenceService", "mistral-24b-full", longer)
+    (found,) = analyze(recording, [BY_NAME["services-fit-their-pool"]])
+    assert found.message.startswith("InferenceService mistral-24b-full does not fit 4x L4: User-specified max_model_len (262144)")
+    assert str(found.urn).endswith("::mistral-24b-full-service")
 
 
-def test_a_plan_without_configuration_comes_from_the_manifests_alone(recorded: Callable[[str], Recording]) -> None:
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_plan_without_configuration_comes_from_the_manifests_alone(recorded: Callable[[str], Recording], stack: str) -> None:
     """`pulumi policy analyze` hands over no configuration."""
-    recording = dataclasses.replace(recorded("dev"), config={})
+    recording = dataclasses.replace(recorded(stack), config={})
     assert [finding for finding in analyze(recording) if finding.mandatory] == []
+
+
+def declaring(token: str, **props: Any) -> Resource:
+    return Resource(token, "it", f"urn:pulumi:x::p::{token}::it", props)
+
+
+NODE = declaring("kubernetes:core/v1:Node", metadata={"labels": {"mistral-on-l4/simulated": "true"}})
+JOB = declaring("kubernetes:batch/v1:Job", metadata={"name": "seed"})
+
+
+@pytest.mark.parametrize(
+    ("resources", "platform"),
+    [
+        ([JOB, NODE], PlatformName.LOCAL),
+        ([JOB, NODE, declaring("aws:eks/nodeGroup:NodeGroup")], PlatformName.EKS),
+        ([JOB, declaring("kubernetes:machine.openshift.io/v1beta1:MachineSet")], PlatformName.OPENSHIFT),
+        ([JOB, declaring("kubernetes:route.openshift.io/v1:Route")], PlatformName.OPENSHIFT),
+        ([JOB, declaring("kubernetes:core/v1:Node", metadata={"labels": {}})], None),
+        ([JOB], None),
+    ],
+)
+def test_without_configuration_the_platform_is_what_the_resources_give_away(
+    resources: list[Resource], platform: PlatformName | None
+) -> None:
+    assert declared_platform(Stack(tuple(resources))) is platform
+
+
+@pytest.mark.parametrize(
+    ("config", "judged"),
+    [
+        ({}, True),
+        ({"mistral-on-l4:platform": "openshift"}, True),
+        ({"mistral-on-l4:platform": "local"}, False),
+    ],
+)
+def test_a_stack_without_aws_resources_is_not_taken_for_one_of_small_checkpoints(
+    broken: Callable[..., Recording], config: dict[str, str], judged: bool
+) -> None:
+    def smaller(props: Any) -> None:
+        props["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "10Gi"
+
+    recording = broken("dev", "StatefulSet", "minio", smaller)
+    adopted = tuple(found for found in recording.resources if not found.token.startswith("aws:"))
+    found = analyze(dataclasses.replace(recording, resources=adopted, config=config), [BY_NAME["store-holds-its-checkpoints"]])
+    assert ["10 GiB for checkpoints of 67 GiB" in finding.message for finding in found] == ([True] if judged else [])
+
+
+def test_the_services_of_the_manifests_are_planned_and_not_the_defaults(without: Callable[..., Recording]) -> None:
+    """Settings that are read from a file are merged over the defaults; what is declared is all there is."""
+    stack = Stack(
+        tuple(
+            Resource(found.token, found.name, found.urn, found.props)
+            for found in without("dev", "InferenceService", "mistral-24b-full").resources
+        )
+    )
+    plan = planned(ServedStack(stack))
+    assert plan is not None
+    assert [service.name for service in plan.services] == ["mistral-24b-fp8"]
+
+
+def test_a_number_that_the_engine_reads_from_the_next_word_is_shown_as_written(broken: Callable[..., Recording]) -> None:
+    def minus_one(props: Any) -> None:
+        args = props["spec"]["predictor"]["model"]["args"]
+        args[args.index("--max-model-len") + 1] = "-1"
+
+    (found,) = analyze(broken("dev", "InferenceService", "mistral-24b-full", minus_one), [BY_NAME["services-fit-their-pool"]])
+    assert "services.mistral-24b-full.maxModelLen: input should be greater than or equal to 256, got -1" in found.message
+
+
+def test_weights_that_come_from_elsewhere_are_named_as_what_nobody_seeds(broken: Callable[..., Recording]) -> None:
+    def volume(props: Any) -> None:
+        model = props["spec"]["predictor"]["model"]
+        del model["storage"]
+        model["storageUri"] = "pvc://weights/mistral-24b"
+
+    recording = broken("dev", "InferenceService", "mistral-24b-full", volume)
+    found = [finding.message for finding in analyze(recording) if finding.mandatory]
+    assert any("loads pvc://weights/mistral-24b, which no Job of the stack seeds" in message for message in found)
+    assert not any("must end with '/'" in message for message in found)
 
 
 @pytest.mark.parametrize(
