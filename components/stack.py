@@ -266,10 +266,16 @@ def _settings() -> Settings:
     """The stack's configuration as Pulumi hands it over; a mistake ends the run with one line each."""
     # The SDK's Config reads key by key; unknown keys can only be found in the whole.
     config = {**json.loads(os.environ.get("PULUMI_CONFIG") or "{}"), **CONFIG.get()}
+    source = f"Pulumi.{pulumi.get_stack()}.yaml"
     try:
-        return settings_of_config(config, f"Pulumi.{pulumi.get_stack()}.yaml")
+        settings = settings_of_config(config, source)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    for text in settings.deprecations:
+        pulumi.log.warn(f"{source}: {text}")
+    if not settings.enabled_services:
+        raise pulumi.RunError(f"{source}: services: none is enabled, and a stack serves at least one")
+    return settings
 
 
 def _mebibytes(quantity: str) -> int:

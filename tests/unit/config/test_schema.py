@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from mistral_on_l4.config.schema import SCHEMA_FILE, schema_text, stack_file_schema
-from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.settings import Settings, settings_of_config
+from mistral_on_l4.planner import plan_stack
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -30,6 +32,17 @@ def test_every_key_that_pulumi_is_told_of_is_one_of_the_settings() -> None:
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("Pulumi.*.yaml")), ids=lambda path: path.name)
 def test_a_shipped_stack_file_is_valid_by_the_schema(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text()), stack_file_schema())
+
+
+def test_the_keys_that_a_shipped_file_shows_commented_out_are_valid_as_they_stand() -> None:
+    shown = re.compile(r"^  # (mistral-on-l4:\w+:$|  +\S)")
+    lines = (PROJECT / "Pulumi.dev.yaml").read_text().splitlines()
+    document = yaml.safe_load("\n".join(line.replace("  # ", "  ", 1) if shown.match(line) else line for line in lines))
+    assert len(document["config"]) >= 9
+    jsonschema.validate(document, stack_file_schema())
+    settings = settings_of_config(document["config"], "Pulumi.dev.yaml")
+    assert len(settings.enabled_services) == 3
+    assert plan_stack(settings).misfits == ()
 
 
 @pytest.mark.parametrize(
