@@ -16,6 +16,7 @@ from typing import Any
 
 from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import plan_stack
+from tests.support.configuration import only_pools, only_services
 
 ROOT = Path(__file__).parents[2]
 RUNS = 15
@@ -90,8 +91,10 @@ def thousand(count: int) -> float:
 
 
 def _stack(count: int) -> Settings:
-    services = [{"name": f"s{i}", "variant": "fp8", "prefix": f"s{i}/", "pool": f"p{i // 64}"} for i in range(count)]
-    pools = [{"name": f"p{i}", "instanceType": "g6.2xlarge", "count": 64} for i in range(-(-count // 64))]
+    services = only_services(
+        *({"name": f"s{i}", "variant": "fp8", "prefix": f"s{i}/", "pool": f"p{i // 64}"} for i in range(count))
+    )
+    pools = only_pools(*({"name": f"p{i}", "instanceType": "g6.2xlarge", "count": 64} for i in range(-(-count // 64))))
     return settings_from({"platform": "eks", "services": services, "pools": {"groups": pools}}, "bench")
 
 

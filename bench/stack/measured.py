@@ -17,6 +17,7 @@ import yaml
 from bench.empty_program import write_empty_program
 from embedded import plugins, processes
 from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
+from tests.support.configuration import only_pools, only_services
 
 COMMAND_SECONDS = 1800
 
@@ -122,12 +123,12 @@ def _many(count: int) -> dict[str, Any]:
         "mistral-on-l4:platform": "local",
         "mistral-on-l4:namespaces": {"services": "many-ai", "objectStore": "many-store", "registry": "many-registries"},
         "mistral-on-l4:pools": {
-            "groups": [
+            "groups": only_pools(
                 {"name": "many-1gpu", "instanceType": "g6.48xlarge", "count": max(1, math.ceil(one_gpu / 8))},
                 {"name": "many-4gpu", "instanceType": "g6.48xlarge", "count": max(1, math.ceil(four_gpus / 2))},
-            ]
+            )
         },
-        "mistral-on-l4:services": services,
+        "mistral-on-l4:services": only_services(*services),
     }
 
 

@@ -289,11 +289,11 @@ class Doctor:
         """Whether every checkpoint can be fetched from here, and how large it is."""
         endpoint = self.settings.hub.endpoint or HUB
         api = self.hub(endpoint)
-        findings = []
+        # Checkpoint -> the first service that loads it.
+        asked: dict[tuple[str, str], str] = {}
         for service in self.settings.enabled_services:
-            repository = self.plan.service(service.name).checkpoint
-            findings.append(_checkpoint(api, endpoint, repository, service.revision))
-        return list(dict.fromkeys(findings))
+            asked.setdefault((self.plan.service(service.name).checkpoint, service.revision), service.name)
+        return [_checkpoint(api, endpoint, *checkpoint, f"{PROJECT}:services.{name}") for checkpoint, name in asked.items()]
 
     def _tags(self) -> list[Finding]:
         expires = self.settings.tags.expires
@@ -304,7 +304,8 @@ class Doctor:
         return [Finding("tags", "ok", f"owner {self.settings.tags.owner}, expires {expires}")]
 
 
-def _checkpoint(api: Any, endpoint: str, repository: str, revision: str) -> Finding:
+def _checkpoint(api: Any, endpoint: str, repository: str, revision: str, key: str) -> Finding:
+    """key: of the service in the stack file."""
     from huggingface_hub import errors
 
     name = f"weights {repository}"
@@ -315,13 +316,9 @@ def _checkpoint(api: Any, endpoint: str, repository: str, revision: str) -> Find
         fix = f"accept the licence at {page}, then `pulumi config set --secret hubToken` (and HF_TOKEN for this command)"
         return Finding(name, "fail", "the model is gated and this token may not read it", fix)
     except errors.RevisionNotFoundError:
-        return Finding(
-            name, "fail", f"it has no revision {revision!r}", f"correct {PROJECT}:services[].revision; {page}/commits lists them"
-        )
+        return Finding(name, "fail", f"it has no revision {revision!r}", f"correct {key}.revision; {page}/commits lists them")
     except errors.RepositoryNotFoundError:
-        return Finding(
-            name, "fail", "the hub knows no such repository, or not for this token", f"correct {PROJECT}:services[].repository"
-        )
+        return Finding(name, "fail", "the hub knows no such repository, or not for this token", f"correct {key}.repository")
     except Exception as error:
         # Whatever HTTP client this version of huggingface_hub stands on: its errors share no class with those of others.
         said = (str(error).splitlines() or [type(error).__name__])[0]

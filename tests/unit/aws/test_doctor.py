@@ -125,11 +125,7 @@ def test_an_account_that_never_asked_has_the_default_quota(account: Account) -> 
 
 
 def test_spot_pools_are_asked_for_in_the_spot_quota(account: Account) -> None:
-    groups = [
-        {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "capacityType": "SPOT"},
-        {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
-    ]
-    found = doctor(account, pools={"groups": groups})
+    found = doctor(account, pools={"groups": {"l4-1gpu": {"capacityType": "SPOT"}}})
     assert found._capacity_types() == ["ON_DEMAND", "SPOT", "STANDARD"]
     account.answer("service-quotas", "get_service_quota", quota(8), {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF"})
     account.answer("ec2", "describe_instances", {"Reservations": []})
@@ -369,15 +365,17 @@ def test_the_size_of_a_checkpoint_leaves_out_the_copy_that_is_not_fetched(accoun
     ("error", "fix"),
     [
         ("GatedRepoError", "accept the licence at https://huggingface.co/"),
-        ("RevisionNotFoundError", "services[].revision"),
-        ("RepositoryNotFoundError", "services[].repository"),
+        ("RevisionNotFoundError", "correct mistral-on-l4:services.{}.revision; "),
+        ("RepositoryNotFoundError", "correct mistral-on-l4:services.{}.repository"),
     ],
 )
 def test_weights_that_cannot_be_fetched_are_named_with_the_way_to_them(account: Account, error: str, fix: str) -> None:
     from huggingface_hub import errors
 
     findings = doctor(account, hub=lambda _: Hub(getattr(errors, error)))._weights()
-    assert all(found.state == "fail" and fix in found.fix for found in findings)
+    for name, found in zip(("mistral-24b-full", "mistral-24b-fp8"), findings, strict=True):
+        assert found.state == "fail"
+        assert fix.format(name) in found.fix
 
 
 def test_a_hub_that_cannot_be_reached_is_a_finding_whatever_client_says_so(account: Account) -> None:

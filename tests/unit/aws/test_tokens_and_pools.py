@@ -174,8 +174,7 @@ def test_parking_sets_every_gpu_pool_to_zero_and_no_other_group(eks: Any) -> Non
 
 
 def test_unparking_goes_back_to_the_sizes_of_the_settings() -> None:
-    groups = [{"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 3}, {"name": "l4-4gpu", "instanceType": "g6.12xlarge"}]
-    settings = settings_from({"platform": "eks", "pools": {"groups": groups}}, "test")
+    settings = settings_from({"platform": "eks", "pools": {"groups": {"l4-1gpu": {"count": 3}}}}, "test")
     assert wanted_sizes(settings, parked=False) == {"l4-1gpu": 3, "l4-4gpu": 1}
 
 

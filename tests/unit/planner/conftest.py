@@ -10,6 +10,7 @@ import pytest
 from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
+from tests.support.configuration import only_pools, only_services
 
 WIDTH = {"BF16": 2, "F8_E4M3": 1, "I32": 4, "I64": 8, "F32": 4}
 # The real model's dimensions, written down here once more: a test that took them from the catalogue would follow its mistakes.
@@ -71,8 +72,8 @@ def service(**changes: Any) -> dict[str, Any]:
 
 
 def settings_of(*services: dict[str, Any], instance: str = "g6.2xlarge", count: int = 1, **values: Any) -> Settings:
-    pools = {"groups": [{"name": "pool", "instanceType": instance, "count": count}]}
-    return settings_from({"platform": "eks", "services": list(services), "pools": pools, **values}, "Pulumi.test.yaml")
+    pools = {"groups": only_pools({"name": "pool", "instanceType": instance, "count": count})}
+    return settings_from({"platform": "eks", "services": only_services(*services), "pools": pools, **values}, "Pulumi.test.yaml")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from mistral_on_l4.config.settings import load_stack_file, settings_from
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue
+from tests.support.configuration import only_pools, only_services
 
 ROOT = Path(__file__).parents[3]
 Plan = Callable[..., ServicePlan]
@@ -206,8 +207,9 @@ def test_a_checkpoint_that_two_services_share_is_seeded_once(stack: Stack, make_
 
 def test_nodes_after_the_seed_make_it_later_and_the_plan_says_what_that_saves(make_service: Make) -> None:
     def planned(start: str) -> StackPlan:
-        pools = {"start": start, "groups": [{"name": "pool", "instanceType": "g6.2xlarge"}]}
-        return plan_stack(settings_from({"platform": "eks", "services": [make_service()], "pools": pools}, "x"), stack="x")
+        pools = {"start": start, "groups": only_pools({"name": "pool", "instanceType": "g6.2xlarge"})}
+        values = {"platform": "eks", "services": only_services(make_service()), "pools": pools}
+        return plan_stack(settings_from(values, "x"), stack="x")
 
     together, after = planned("with-seed"), planned("after-seed")
     seed = together.services[0].readiness.seed
@@ -244,8 +246,8 @@ def test_the_work_of_a_plan_grows_no_faster_than_the_number_of_services(make_ser
     def calls(count: int) -> int:
         """Function calls of a plan: its work, whatever else the machine does."""
         services = [make_service(name=f"s{i}", prefix=f"s{i}/", variant="fp8") for i in range(count)]
-        pools = {"groups": [{"name": "pool", "instanceType": "g6.2xlarge", "count": 64}]}
-        settings = settings_from({"platform": "eks", "services": services, "pools": pools}, "x")
+        pools = {"groups": only_pools({"name": "pool", "instanceType": "g6.2xlarge", "count": 64})}
+        settings = settings_from({"platform": "eks", "services": only_services(*services), "pools": pools}, "x")
         made = 0
 
         def count_calls(frame: object, event: str, argument: object) -> None:
