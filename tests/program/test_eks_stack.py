@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.account import OUTPUTS, ZONES, account, existing
+from tests.support.configuration import only_pools, only_services
 from tests.support.engine import Engine
 
 
@@ -398,7 +399,7 @@ def test_a_pool_of_the_platforms_own_name_is_refused(up: Callable[..., Any]) -> 
     groups = [{"name": "system", "instanceType": "g6.2xlarge"}, {"name": "l4-4gpu", "instanceType": "g6.12xlarge"}]
     services = [{"name": "a", "variant": "w4a16", "prefix": "a/", "pool": "system"}]
     with pytest.raises(pulumi.RunError, match="the platform has a pool 'system' of its own"):
-        up(pools={"groups": groups}, services=services)
+        up(pools={"groups": only_pools(*groups)}, services=only_services(*services))
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------------
@@ -520,7 +521,7 @@ def test_a_spot_pool_of_three_asks_for_spot_and_three(up: Callable[..., Any]) ->
         {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 3, "capacityType": "SPOT"},
         {"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 0},
     ]
-    engine = up(pools={"groups": groups})
+    engine = up(pools={"groups": only_pools(*groups)})
     assert pool(engine, "l4-1gpu").inputs["capacityType"] == "SPOT"
     assert pool(engine, "l4-1gpu").inputs["scalingConfig"] == {"minSize": 0, "desiredSize": 3, "maxSize": 3}
     # Zero is a size; a largest size of zero is none to AWS.

@@ -11,6 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockResourceArgs
 
+from tests.support.configuration import only_pools, only_services
 from tests.support.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("local_home")
@@ -111,7 +112,7 @@ def test_the_third_service_is_absent_until_it_is_enabled(run_program: Callable[.
 def test_services_that_share_a_checkpoint_share_its_seed_job(run_program: Callable[..., Any]) -> None:
     services = [service_named("mistral-24b-full"), {**service_named("mistral-24b-full"), "name": "second"}]
     pools = [{"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 2}]
-    engine = run_program(services=services, pools={"groups": pools})
+    engine = run_program(services=only_services(*services), pools={"groups": only_pools(*pools)})
     assert len(engine.of("InferenceService")) == 2
     assert [job.inputs["metadata"]["name"].rpartition("-")[0] for job in engine.of("Job")].count("seed-mistral-24b") == 1
 
@@ -136,14 +137,14 @@ def test_a_preview_before_the_first_up_knows_neither_ids_nor_uids_and_still_decl
 def test_a_service_that_cannot_load_stops_the_program_before_any_resource(run_program: Callable[..., Any], recorder: Any) -> None:
     services = [service_named("mistral-24b-full"), service_named("mistral-24b-fp8", cpuOffload="off")]
     with pytest.raises(pulumi.RunError, match=r"mistral-24b-fp8 does not fit 1x L4: 23\.21 GiB"):
-        run_program(services=services, engine=recorder)
+        run_program(services=only_services(*services), engine=recorder)
     assert [found.token for found in recorder.resources if found.token != "pulumi:pulumi:Stack"] == []
 
 
 def test_a_pool_with_too_few_gpus_stops_the_program_before_any_resource(run_program: Callable[..., Any], recorder: Any) -> None:
     services = [service_named("mistral-24b-full"), {**service_named("mistral-24b-full"), "name": "second"}]
     with pytest.raises(pulumi.RunError, match="no GPU is left in pool l4-4gpu"):
-        run_program(services=services, engine=recorder)
+        run_program(services=only_services(*services), engine=recorder)
     assert not recorder.of("Namespace")
 
 
@@ -184,7 +185,7 @@ def test_a_namespace_of_this_very_stack_is_no_collision(run_program: Callable[..
 
 def test_what_changes_in_a_service_changes_its_revision_and_its_check_job(run_program: Callable[..., Any]) -> None:
     def check_job(**changes: Any) -> str:
-        engine = run_program(services=[service_named("mistral-24b-full", **changes)])
+        engine = run_program(services=only_services(service_named("mistral-24b-full", **changes)))
         return next(name for job in engine.of("Job") if (name := job.inputs["metadata"]["name"]).startswith("check-"))
 
     assert check_job() == check_job()
@@ -193,7 +194,7 @@ def test_what_changes_in_a_service_changes_its_revision_and_its_check_job(run_pr
 
 def test_a_service_loads_again_when_other_weights_come_under_its_prefix(run_program: Callable[..., Any]) -> None:
     def revision(**changes: Any) -> str:
-        engine = run_program(services=[service_named("mistral-24b-full", **changes)])
+        engine = run_program(services=only_services(service_named("mistral-24b-full", **changes)))
         service = engine.named("InferenceService", "mistral-24b-full").inputs
         found: str = service["metadata"]["annotations"]["mistral-on-l4/revision"]
         return found
@@ -206,7 +207,9 @@ def test_a_service_loads_again_when_other_weights_come_under_its_prefix(run_prog
 
 def test_a_new_api_key_makes_new_pods_and_is_tried(run_program: Callable[..., Any]) -> None:
     def marks(**config: Any) -> tuple[Any, Any]:
-        engine = run_program(services=[service_named("mistral-24b-full")], engine=KnownRandom(engine_answers()), **config)
+        engine = run_program(
+            services=only_services(service_named("mistral-24b-full")), engine=KnownRandom(engine_answers()), **config
+        )
         service = engine.named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"]
         check = next(job for job in engine.of("Job") if job.inputs["metadata"]["name"].startswith("check-"))
         return service[KEY_MARK], check.inputs["spec"]["template"]["metadata"]["annotations"][KEY_MARK]
@@ -220,7 +223,9 @@ def test_a_new_api_key_makes_new_pods_and_is_tried(run_program: Callable[..., An
 
 def test_nobody_can_try_keys_against_the_mark_that_pods_carry_of_theirs(run_program: Callable[..., Any]) -> None:
     def mark(salt: str) -> Any:
-        engine = run_program(services=[service_named("mistral-24b-full")], engine=KnownRandom(engine_answers(), salt), apiKey="one")
+        engine = run_program(
+            services=only_services(service_named("mistral-24b-full")), engine=KnownRandom(engine_answers(), salt), apiKey="one"
+        )
         service = engine.named("InferenceService", "mistral-24b-full")
         # A secret among the annotations would hide all of them from a preview.
         assert service.secrets == frozenset()
@@ -246,7 +251,7 @@ def test_new_keys_of_the_store_reach_its_users_and_its_server(run_program: Calla
 @pytest.mark.parametrize("prefix", ["Mistral_24B.v1/", "models/mistral-small-24b-instruct-2501-as-the-team-of-search-has-it/"])
 @pytest.mark.parametrize("name", ["m" * 53, "mistral-24b-full"])
 def test_every_job_has_a_name_that_its_pods_can_carry_as_a_label(run_program: Callable[..., Any], prefix: str, name: str) -> None:
-    engine = run_program(services=[{**service_named("mistral-24b-full", prefix=prefix), "name": name}])
+    engine = run_program(services=only_services({**service_named("mistral-24b-full", prefix=prefix), "name": name}))
     names = [job.inputs["metadata"]["name"] for job in engine.of("Job")]
     assert len(set(names)) == 4
     assert [found for found in names if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", found)] == []
@@ -255,14 +260,14 @@ def test_every_job_has_a_name_that_its_pods_can_carry_as_a_label(run_program: Ca
 def test_jobs_of_services_whose_long_names_begin_alike_are_told_apart(run_program: Callable[..., Any]) -> None:
     services = [{**service_named("mistral-24b-full"), "name": "m" * 52 + last} for last in "ab"]
     pools = [{"name": "l4-4gpu", "instanceType": "g6.12xlarge", "count": 2}]
-    engine = run_program(services=services, pools={"groups": pools})
+    engine = run_program(services=only_services(*services), pools={"groups": only_pools(*pools)})
     names = [job.inputs["metadata"]["name"] for job in engine.of("Job")]
     assert len(names) == len(set(names)) == 6
 
 
 def test_a_job_is_named_after_what_it_does_so_that_an_unchanged_one_never_runs_twice(run_program: Callable[..., Any]) -> None:
     def seed_job(**changes: Any) -> str:
-        engine = run_program(services=[service_named("mistral-24b-full", **changes)])
+        engine = run_program(services=only_services(service_named("mistral-24b-full", **changes)))
         return next(name for job in engine.of("Job") if (name := job.inputs["metadata"]["name"]).startswith("seed-"))
 
     assert seed_job() == seed_job(maxModelLen=4096)

@@ -15,6 +15,9 @@ import pytest
 import requests
 import yaml
 
+from mistral_on_l4.config.defaults import DEFAULT_SERVICES
+from tests.support.configuration import only_pools, only_services
+
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(1500)]
 
 NAMESPACE = "private-ai"
@@ -199,20 +202,8 @@ def configure(stack: Any, **values: Any) -> None:
     path.write_text(yaml.safe_dump(document))
 
 
-def services_with(**changes_of_fp8: Any) -> list[dict[str, Any]]:
-    return [
-        {"name": "mistral-24b-full", "variant": "bf16", "prefix": "mistral-24b/", "pool": "l4-4gpu", "tensorParallelSize": 4},
-        {
-            "name": "mistral-24b-fp8",
-            "variant": "fp8",
-            "prefix": "mistral-24b-fp8/",
-            "pool": "l4-1gpu",
-            "maxNumSeqs": 16,
-            "kvCacheDtype": "fp8",
-            "cpuOffload": "auto",
-            **changes_of_fp8,
-        },
-    ]
+def services_with(**changes_of_fp8: Any) -> dict[str, Any]:
+    return {"mistral-24b-fp8": changes_of_fp8}
 
 
 def pod_of(stack: Any, service: str) -> dict[str, Any]:
@@ -271,12 +262,8 @@ def taken_gpu(stack: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("taken_gpu")
 def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_runs_out(changed: Any) -> None:
     # The planner refuses a pool that is too small; that somebody else takes its GPU is beyond it.
-    second = {**services_with()[1], "name": "mistral-24b-second"}
-    pools = [
-        {"name": "l4-1gpu", "instanceType": "g6.2xlarge", "count": 2},
-        {"name": "l4-4gpu", "instanceType": "g6.12xlarge"},
-    ]
-    configure(changed, services=[*services_with(), second], pools={"groups": pools})
+    second = {"mistral-24b-second": DEFAULT_SERVICES["mistral-24b-fp8"]}
+    configure(changed, services=second, pools={"groups": {"l4-1gpu": {"count": 2}}})
     process = _started_up(changed)
     try:
         said = _read_until(process, "Insufficient nvidia.com/gpu", seconds=300)
@@ -302,14 +289,14 @@ def broken_hub_stack(changed: Any) -> Iterator[Any]:
             "mistral-on-l4:objectStore": {"volumeSize": "10Gi"},
             "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:9"},
             "mistral-on-l4:pools": {
-                "groups": [
+                "groups": only_pools(
                     {"name": "other-1gpu", "instanceType": "g6.2xlarge"},
                     {"name": "other-4gpu", "instanceType": "g6.12xlarge"},
-                ]
+                )
             },
-            "mistral-on-l4:services": [
+            "mistral-on-l4:services": only_services(
                 {"name": "other-full", "variant": "bf16", "prefix": "other/", "pool": "other-4gpu", "tensorParallelSize": 4}
-            ],
+            ),
         }
     }
     (changed.folder / "Pulumi.other.yaml").write_text(yaml.safe_dump(document))
