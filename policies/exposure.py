@@ -59,7 +59,7 @@ def _guarded(resource: Resource) -> bool:
 @resource_rule(
     "no-public-exposure-without-auth",
     why="An open inference endpoint is found within hours, and every request is billed to its owner.",
-    fix="keep exposure 'none' or 'internal-load-balancer', or put authentication in front (enable-auth on OpenShift)",
+    fix="keep access.exposure at 'none', or put authentication in front (enable-auth on OpenShift)",
     severity=Severity.CRITICAL,
 )
 def no_public_exposure_without_auth(resource: Resource) -> Iterator[str]:
@@ -83,7 +83,7 @@ def no_public_exposure_without_auth(resource: Resource) -> Iterator[str]:
 def _service(resource: Resource) -> Iterator[str]:
     kind = at(resource.props, "spec", "type")
     if kind == "NodePort":
-        yield f"{resource.label}: a NodePort opens every node to whoever reaches it"
+        yield f"{resource.label}: a NodePort opens every node to anyone who reaches it"
     if kind == "LoadBalancer":
         annotations = mapping(resource.meta, "annotations")
         internal = any(str(annotations.get(key)).lower() in values for key, values in _INTERNAL.items())
@@ -96,7 +96,7 @@ def _service(resource: Resource) -> Iterator[str]:
 
 @resource_rule(
     "services-ask-for-a-token",
-    why="Whoever reaches an InferenceService without a token can use its GPUs.",
+    why="Anyone who reaches an InferenceService without a token can use its GPUs.",
     fix="set mistral-on-l4:access.auth to token",
     severity=Severity.MEDIUM,
     level=ADVISORY,

@@ -202,7 +202,7 @@ def kept_data_stays(stack: Stack) -> Iterator[StackFinding]:
         if items(resource.props, "spec", "volumeClaimTemplates") and retention == "Delete":
             yield f"{resource.label}: scaling it to zero, as `demo park` may, deletes its volume", resource.urn
         if at(resource.props, "spec", "replicas") == 0:
-            yield f"{resource.label}: has no replica, so its data answer to nobody", resource.urn
+            yield f"{resource.label}: has no replica, so nobody can read its data", resource.urn
         for volume in items(resource.props, "spec", "template", "spec", "volumes"):
             if at(volume, "name") == "data" and at(volume, "emptyDir") is not None:
                 yield f"{resource.label}: keeps its data in an emptyDir, which goes with the pod", resource.urn

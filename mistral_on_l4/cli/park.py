@@ -55,7 +55,7 @@ def wanted_sizes(settings: Settings, parked: bool) -> dict[str, int]:
 def resize_pools(
     eks: Any, cluster: str, stack: str, wanted: Mapping[str, int], deadline: float = _DEADLINE_SECONDS
 ) -> dict[str, int]:
-    """Sets the size of every pool's node group and waits until EKS has taken it; answers group -> size.
+    """Sets the size of every pool's node group and waits until EKS has taken it; returns group -> size.
 
     A group is known by its stack's tag and its pool's label. A pool that is to be empty and has no group is empty. Raises
     botocore's ClientError, or Failure if a pool has no group, one that cannot be resized, or one that is busy too long.

@@ -241,7 +241,7 @@ def _finding(policy: Mapping[str, Any]) -> PolicyFinding:
 
 
 def _without_drawn_names(value: Any, key: str = "") -> Any:
-    """Inputs with `*` for what is drawn anew where no state keeps it: it would differ in every preview."""
+    """Inputs with `*` for what is generated again where no state keeps it: it would differ in every preview."""
     if isinstance(value, Mapping):
         return {name: _without_drawn_names(item, str(name)) for name, item in value.items()}
     if isinstance(value, list):
@@ -280,8 +280,8 @@ def between(before: Preview, after: Preview) -> Preview:
             was, now = {**was, place: maker[place]}, {**now, place: provider[place]}
             changes.append(replace(change, op="replace", before=was, after=now, paths=()))
         elif was != now:
-            anew = needs_a_new_object(change.token, was, now, provider)
-            changes.append(replace(change, op="replace" if anew else "update", before=was, after=now, paths=()))
+            replaced = needs_a_new_object(change.token, was, now, provider)
+            changes.append(replace(change, op="replace" if replaced else "update", before=was, after=now, paths=()))
     for urn, old in before.declared.items():
         if urn not in after.declared:
             changes.append(replace(old, op="delete", before=old.after, after={}))
