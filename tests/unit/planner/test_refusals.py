@@ -104,9 +104,9 @@ def test_extra_arguments_that_contradict_the_plan_are_refused(plan: Plan, extra:
 
 
 def test_a_refusal_names_remedies_with_speed_and_price(plan: Plan, stack: Any, make_service: Any) -> None:
-    text = stack(make_service(name="mistral-24b-fp8", variant="fp8")).misfits[0]
+    text = stack(make_service(name="in-fp8", variant="fp8")).misfits[0]
     first, second = text.splitlines()
-    assert first.startswith("mistral-24b-fp8 does not fit 1x L4: 23.21 GiB of weights, 22.03 GiB visible")
+    assert first.startswith("in-fp8 does not fit 1x L4: 23.21 GiB of weights, 22.03 GiB visible")
     changes = [part.strip().partition(" (")[0] for part in second.removeprefix("  remedies:").split("|")]
     assert changes == ["W4A16 on 1x L4", "FP8 on 1x L40S", "FP8 on 2x L4", "cpuOffload"]
     assert "$0.98/h" in second
