@@ -21,8 +21,8 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder of the local stack")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    # More threads than kept connections are no news.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It logs every request.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # One descriptor per connection and pod; the usual soft limit is 1024.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

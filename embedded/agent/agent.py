@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -35,23 +34,12 @@ def program_for(image: str, cluster: ClusterInfo) -> ProgramLike:
     return found
 
 
-def administrator(home: LocalHome, cluster: ClusterInfo) -> KubeClient:
-    """The administrator's client, by the files of its key: inline ones would be copied to /tmp, and stay there after a kill."""
-    config = {
-        "current-context": "local",
-        "contexts": [{"name": "local", "context": {"cluster": "local", "user": "admin"}}],
-        "clusters": [{"name": "local", "cluster": {"server": cluster.api_server_url, "certificate-authority": "ca.crt"}}],
-        "users": [{"name": "admin", "user": {"client-certificate": "admin.crt", "client-key": "admin.key"}}],
-    }
-    return KubeClient.from_kubeconfig_text(json.dumps(config), base=home.pki)
-
-
 class Agent:
     """One for all simulated nodes of a home."""
 
     def __init__(self, home: LocalHome, cluster: ClusterInfo, programs: Any = program_for) -> None:
         self._home, self._cluster = home, cluster
-        self._api = administrator(home, cluster)
+        self._api = KubeClient.from_kubeconfig(home.kubeconfig)
         self._recorder = Recorder(self._api)
         self._workers: dict[str, PodWorker] = {}
         self._lock = threading.RLock()

@@ -17,8 +17,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-import urllib3
-
 from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import KubeClient
 from mistral_on_l4.cluster.live import service_address
@@ -67,7 +65,7 @@ def open_way(settings: Settings) -> Iterator[Way]:
         return
     with (
         _kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port,
-        closing(KubeClient(f"http://127.0.0.1:{port}", urllib3.PoolManager(maxsize=8))) as client,
+        closing(KubeClient.at(f"http://127.0.0.1:{port}")) as client,
     ):
         yield Way(client, settings, None)
 

@@ -23,7 +23,6 @@ from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.eks_token import app as eks_token_app
 from mistral_on_l4.cli.eks_token import rehearsal_status
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
-from mistral_on_l4.cluster.client import KubeClient
 from mistral_on_l4.config.settings import settings_from
 
 SESSION = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", "a-session-token", region_name="us-east-1")
@@ -101,44 +100,6 @@ def test_a_rehearsed_cluster_takes_the_embedded_administrators_certificate_and_n
     assert rehearsal_status(ledger, "dev") == {"clientCertificateData": "a crt", "clientKeyData": "a key"}
     with pytest.raises(AwsTrouble, match="has no cluster 'other'"):
         rehearsal_status(ledger, "other")
-
-
-def kubeconfig(command: str, *arguments: str) -> str:
-    user = {
-        "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": command,
-            "args": list(arguments),
-            "installHint": "a hint",
-        }
-    }
-    return json.dumps(
-        {
-            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "c",
-            "users": [{"name": "u", "user": user}],
-        }
-    )
-
-
-def test_a_kubeconfigs_plugin_is_run_and_its_token_sent() -> None:
-    answer = json.dumps({"status": {"token": "a-token"}})
-    client = KubeClient.from_kubeconfig_text(kubeconfig("echo", answer))
-    assert client._headers == {"Authorization": "Bearer a-token"}
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments", "says"),
-    [
-        ("no-such-command-here", (), "a hint"),
-        ("sh", ("-c", "echo the reason >&2; exit 1"), "sh: the reason"),
-        ("echo", ("no json",), "echo printed no ExecCredential"),
-    ],
-)
-def test_a_plugin_that_gives_no_credential_is_named_with_its_reason(command: str, arguments: tuple[str, ...], says: str) -> None:
-    with pytest.raises(ValueError, match=f"^{says}$"):
-        KubeClient.from_kubeconfig_text(kubeconfig(command, *arguments))
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------------

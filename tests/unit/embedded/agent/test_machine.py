@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 
 import pytest
 
-from embedded.agent import agent, launch, nodes, provisioner
+from embedded.agent import launch, nodes, provisioner
 from embedded.agent.context import Addresses
 from embedded.agent.environment import ConfigProblem
-from embedded.home import CAPACITY_ANNOTATION, STORAGE_CLASS, ClusterInfo, LocalHome
+from embedded.home import CAPACITY_ANNOTATION, STORAGE_CLASS
 
 MACHINE = {"cpu": "2", "memory": "8Gi", "pods": "110", "ephemeral-storage": "50Gi"}
 
@@ -103,13 +102,3 @@ def test_the_hosts_file_names_services_in_every_usual_form_and_short_within_the_
     assert lines["10.128.0.7"].split() == ["db-0.db.shop.svc.cluster.local", "db-0"]
     assert lines["127.0.0.9"] == "old"
     assert "peers" not in launch.hosts_text(pod, services)
-
-
-def test_the_agent_talks_to_the_api_server_without_copying_keys_out_of_its_home(tmp_path, monkeypatch):
-    elsewhere = tmp_path / "tmp"
-    elsewhere.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    home = LocalHome(tmp_path / "home")
-    cluster = ClusterInfo("127.64.0.0/16", "https://127.0.0.1:6443", 6443, "", "", "local-path", True, 0, {})
-    assert agent.administrator(home, cluster).server == "https://127.0.0.1:6443"
-    assert list(elsewhere.iterdir()) == []
