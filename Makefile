@@ -32,7 +32,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 venv: $(STAMP) ## the Python environment in .venv
 
 env: $(STAMP) ## exports for the local stack: eval "$(make -s env)"
-	@$(BIN)/python -m embedded env
+	@$(BIN)/python -m embedded.cli.env
 
 up: $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
 	@$(BIN)/demo up

@@ -27,8 +27,8 @@ from rich.console import Console
 
 from bench.empty_program import write_empty_program
 from bench.machine import machine
+from embedded.cli.preview import FOLDER, detached_environment
 from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
-from mistral_on_l4.cli.preview import FOLDER, detached_environment
 
 STACK = "dev"
 COMMAND_SECONDS = 300

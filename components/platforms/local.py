@@ -12,8 +12,8 @@ from pulumi_kubernetes.core.v1 import Node
 from components.namespaces import owned_elsewhere
 from components.platforms.base import PlatformInputs
 from components.platforms.provider_version import local_provider_version
-from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import ApiError, KubeClient
+from mistral_on_l4.cluster.local import NoLocalStack, local_stack
 from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_RESOURCE, GPU_TAINT, GPU_TOLERATION, POOL_LABEL
 from mistral_on_l4.config.settings import PoolSettings, Settings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
@@ -38,20 +38,19 @@ class LocalPlatform(pulumi.ComponentResource):
     def __init__(self, name: str, args: PlatformInputs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:local:Platform", name, None, opts)
         settings = args.settings
-        home = LocalHome.default()
         try:
-            cluster = home.cluster()
-        except NoCluster as error:
-            raise pulumi.RunError(f"{error}: start it with `make up`") from None
-        _refuse_another_stack(KubeClient.from_kubeconfig(home.kubeconfig), settings)
-        self.hub_endpoint = settings.hub.endpoint or cluster.hub_url
-        self.storage_class = self.store_storage_class = cluster.storage_class
+            stack = local_stack()
+        except NoLocalStack as error:
+            raise pulumi.RunError(str(error)) from None
+        _refuse_another_stack(KubeClient.from_kubeconfig(stack.kubeconfig), settings)
+        self.hub_endpoint = settings.hub.endpoint or stack.hub_url
+        self.storage_class = self.store_storage_class = stack.storage_class
         self.rehearsal = True
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
-            kubeconfig=str(home.kubeconfig),
+            kubeconfig=str(stack.kubeconfig),
             # The cluster's certificates may be made again; it stays the same cluster as long as its data do.
-            cluster_identifier=f"embedded-{home.root}",
+            cluster_identifier=f"embedded-{stack.home}",
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self, version=local_provider_version()),

@@ -18,23 +18,23 @@ from typer.exceptions import TyperException
 # What typer makes of Ctrl-C.
 INTERRUPTED = 130
 
-# Name -> (module in this package, help). The order is that of a stack's life.
+# Name -> (module, help), in the order of a stack's life. Those of the local stack and of rehearsals are `embedded`'s.
 COMMANDS = {
-    "plan": ("plan", "Say whether each service fits, how fast it will be and what it costs."),
-    "doctor": ("doctor", "Check an AWS account and the hub before anything is created."),
-    "up": ("up", "Bring the local stack up and ask both services a question."),
-    "status": ("status", "Show services, weights and registry entries of a running stack."),
-    "chat": ("chat", "Ask the services of a stack a question, side by side."),
-    "logs": ("logs", "Print the log of a pod of the local cluster."),
-    "weights": ("weights", "Verify or prune the checkpoints in the bucket."),
-    "preview": ("preview", "Preview a stack, on stand-in providers where there are no credentials."),
-    "rehearse": ("rehearse", "Bring an AWS stack up and down on stand-in providers."),
-    "park": ("park", "Bring the GPU pools to zero and keep everything else."),
-    "unpark": ("unpark", "Bring the GPU pools back."),
-    "sweep": ("sweep", "Prove after destroy that nothing billable is left."),
-    "pr-comment": ("pr_comment", "Write the comment of a pull request from a preview's events."),
-    "eks-token": ("eks_token", "Print an ExecCredential for an EKS cluster."),
-    "down": ("down", "Destroy the local stack and stop its cluster."),
+    "plan": ("mistral_on_l4.cli.plan", "Say whether each service fits, how fast it will be and what it costs."),
+    "doctor": ("mistral_on_l4.cli.doctor", "Check an AWS account and the hub before anything is created."),
+    "up": ("embedded.cli.up", "Bring the local stack up and ask both services a question."),
+    "status": ("mistral_on_l4.cli.status", "Show services, weights and registry entries of a running stack."),
+    "chat": ("mistral_on_l4.cli.chat", "Ask the services of a stack a question, side by side."),
+    "logs": ("mistral_on_l4.cli.logs", "Print the log of a pod of a stack's cluster."),
+    "weights": ("mistral_on_l4.cli.weights", "Verify or prune the checkpoints in the bucket."),
+    "preview": ("embedded.cli.preview", "Preview a stack, on stand-in providers where there are no credentials."),
+    "rehearse": ("embedded.cli.rehearse", "Bring an AWS stack up and down on stand-in providers."),
+    "park": ("mistral_on_l4.cli.park", "Bring the GPU pools to zero and keep everything else."),
+    "unpark": ("mistral_on_l4.cli.unpark", "Bring the GPU pools back."),
+    "sweep": ("mistral_on_l4.cli.sweep", "Prove after destroy that nothing billable is left."),
+    "pr-comment": ("mistral_on_l4.cli.pr_comment", "Write the comment of a pull request from a preview's events."),
+    "eks-token": ("mistral_on_l4.cli.eks_token", "Print an ExecCredential for an EKS cluster."),
+    "down": ("embedded.cli.down", "Destroy the local stack and stop its cluster."),
 }
 # Commands of Kubernetes' and Pulumi's machinery, not of people.
 HIDDEN = {"eks-token"}
@@ -60,7 +60,7 @@ class LazyGroup(typer.core.TyperGroup):
         module, text = COMMANDS[cmd_name]
         if ctx.resilient_parsing or _only_help(ctx):
             return typer.core.TyperCommand(name=cmd_name, help=text, short_help=text)
-        app: typer.Typer = import_module(f"mistral_on_l4.cli.{module}").app
+        app: typer.Typer = import_module(module).app
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
+from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
 from mistral_on_l4.cluster.chat import Answer, ChatError, ask
-from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, services
 
 QUESTION = "Explain FP8 quantization in one paragraph."
@@ -31,13 +31,13 @@ def chat(
     """Ask the services of a stack a question, side by side."""
     console = terminal.console()
     settings = stack_settings(stack)
-    with way_into(settings) as way:
-        found = in_stack_order(services(way.client, settings.namespaces.services), settings)
+    with connection_to(settings) as connection:
+        found = in_stack_order(services(connection.client, settings.namespaces.services), settings)
         if not found:
             raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
         chosen = _chosen(found, service or [])
         answers = ask_all(
-            way,
+            connection,
             chosen,
             question,
             max_tokens,
@@ -45,11 +45,11 @@ def chat(
             partial(_show, console),
         )
     console.print()
-    console.print(answers_table(chosen, answers, simulated=way.local is not None))
+    console.print(answers_table(chosen, answers, simulated=connection.local is not None))
 
 
 def ask_all(
-    way: Way,
+    connection: Connection,
     chosen: Sequence[ServiceState],
     question: str,
     max_tokens: int,
@@ -60,13 +60,13 @@ def ask_all(
 
     Raises Failure after all were asked, if any gave no answer.
     """
-    namespace = way.settings.namespaces.services
-    key = api_key(way.client, namespace)
+    namespace = connection.settings.namespaces.services
+    key = api_key(connection.client, namespace)
     answers: dict[str, tuple[str, Answer]] = {}
     failures = []
     for state in chosen:
         before(state.name)
-        with way.service(f"{state.name}-predictor", namespace) as url:
+        with connection.service(f"{state.name}-predictor", namespace) as url:
             try:
                 answer = ask(url, state.name, question, key, max_tokens)
             except ChatError as error:

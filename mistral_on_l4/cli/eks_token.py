@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.aws.session import AwsTrouble, session
 from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
+from mistral_on_l4.cluster.local import NoLocalStack, rehearsed_credential
 
 app = typer.Typer()
 
@@ -26,26 +24,8 @@ def eks_token(
     profile: Annotated[str | None, typer.Option(help="AWS profile that signs, in place of the caller's credentials.")] = None,
 ) -> None:
     """Print an ExecCredential for an EKS cluster."""
-    ledger = os.environ.get(LEDGER_VARIABLE)
     try:
-        status = rehearsal_status(Path(ledger), cluster) if ledger else token_status(session(region, profile), cluster, region)
-    except AwsTrouble as error:
+        status = rehearsed_credential(cluster) or token_status(session(region, profile), cluster, region)
+    except (AwsTrouble, NoLocalStack) as error:
         raise Failure(str(error)) from None
     print(json.dumps({"apiVersion": API_VERSION, "kind": "ExecCredential", "spec": {}, "status": status}))
-
-
-def rehearsal_status(ledger: Path, cluster: str) -> dict[str, str]:
-    """On the stand-in account the cluster is the embedded one, which takes its administrator's certificate. Raises AwsTrouble."""
-    from embedded.home import LocalHome
-
-    try:
-        known = json.loads(ledger.read_text())["resources"]
-    except (FileNotFoundError, ValueError, KeyError):
-        known = {}
-    if known.get(cluster, {}).get("kind") != "cluster":
-        raise AwsTrouble(f"the rehearsed account in {ledger} has no cluster {cluster!r}")
-    pki = LocalHome.default().pki
-    return {
-        "clientCertificateData": (pki / "admin.crt").read_text(),
-        "clientKeyData": (pki / "admin.key").read_text(),
-    }

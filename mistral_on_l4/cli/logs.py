@@ -1,4 +1,4 @@
-"""`demo logs POD`: what a container of the local cluster wrote, by the pod's name, its beginning, or its service's name."""
+"""`demo logs POD`: what a container of a stack's cluster wrote, by the pod's name, its beginning, or its service's name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from embedded.home import ClusterInfo, LocalHome, NoCluster
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
+from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
+from mistral_on_l4.cluster.client import Object
+from mistral_on_l4.cluster.connection import Connection
 
 app = typer.Typer()
 
@@ -24,27 +25,22 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
     previous: Annotated[bool, typer.Option("--previous", "-p", help="Of the container's run before this one.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
+    stack: StackOption = "local",
 ) -> None:
-    """Print the log of a pod of the local cluster."""
-    home = LocalHome.default()
-    try:
-        cluster = home.cluster()
-        client = KubeClient.from_kubeconfig(home.kubeconfig)
-        found, *others = find_pods(client.list("v1", "Pod", namespace)["items"], pod, namespace)
-    except NoCluster as error:
-        raise Failure(f"{error}: run `make up` first") from None
-    except ApiError as error:
-        raise Failure(f"{error}: is the cluster up? (make up)") from None
-    if others:
-        also = ", ".join(other["metadata"]["name"] for other in others)
-        typer.echo(f"# pod {found['metadata']['name']}, the newest; {pod!r} also means {also}", err=True)
-    if previous:
-        name = container or main_container(found)
-    else:
-        name, previous = choose_container(found, container)
+    """Print the log of a pod of a stack's cluster."""
+    with connection_to(stack_settings(stack)) as connection:
+        newest, *others = find_pods(connection.client.list("v1", "Pod", namespace)["items"], pod, namespace)
+        if others:
+            also = ", ".join(other["metadata"]["name"] for other in others)
+            typer.echo(f"# pod {newest['metadata']['name']}, the newest; {pod!r} also means {also}", err=True)
         if previous:
-            typer.echo(f"# container {name} waits to be started again; this is its previous run", err=True)
-    raise typer.Exit(_print(cluster, home, found, name, previous, follow, tail))
+            name = container or main_container(newest)
+        else:
+            name, previous = choose_container(newest, container)
+            if previous:
+                typer.echo(f"# container {name} waits to be started again; this is its previous run", err=True)
+        code = _print(connection, newest, name, previous, follow, tail)
+    raise typer.Exit(code)
 
 
 def find_pods(pods: Sequence[Object], wanted: str, namespace: str | None) -> list[Object]:
@@ -112,16 +108,15 @@ def _why(pod: Object, waiting: Mapping[str, Any]) -> str:
     return said or "the node agent has not started the pod"
 
 
-def _print(
-    cluster: ClusterInfo, home: LocalHome, pod: Object, container: str, previous: bool, follow: bool, tail: int | None
-) -> int:
-    """Lets kubectl copy the log through the API server to our own output; its exit code."""
+def _print(connection: Connection, pod: Object, container: str, previous: bool, follow: bool, tail: int | None) -> int:
+    """Lets kubectl copy the log through the API server to our own output; returns its exit code."""
     meta = pod["metadata"]
-    command = [cluster.tools["kubectl"], "logs", meta["name"], "--namespace", meta["namespace"], "--container", container]
-    command += ["--previous"] if previous else []
-    command += ["--follow"] if follow and not previous else []
-    command += [] if tail is None else ["--tail", str(tail)]
+    arguments = ["logs", meta["name"], "--namespace", meta["namespace"], "--container", container]
+    arguments += ["--previous"] if previous else []
+    arguments += ["--follow"] if follow and not previous else []
+    arguments += [] if tail is None else ["--tail", str(tail)]
+    command, environment = connection.kubectl(arguments)
     try:
-        return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(home.kubeconfig)}, check=False).returncode
+        return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
     except OSError as error:
         raise Failure(f"{command[0]} cannot be run: {error.strerror}; `make up` builds it") from None

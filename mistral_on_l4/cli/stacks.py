@@ -1,4 +1,4 @@
-"""What commands share that work on one stack: reading its file, and the way into its cluster."""
+"""What commands share that work on one stack: reading its file, and a connection to its cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
-from mistral_on_l4.cluster.connection import NoWay, Way, open_way
+from mistral_on_l4.cluster.connection import Connection, NoConnection, connect
 from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
@@ -38,12 +38,12 @@ def project_folder() -> Path:
 
 
 @contextmanager
-def way_into(settings: Settings) -> Iterator[Way]:
-    """`open_way`, with its errors as Failures."""
+def connection_to(settings: Settings) -> Iterator[Connection]:
+    """`connect`, with its errors as Failures."""
     try:
-        with open_way(settings) as way:
-            yield way
+        with connect(settings) as connection:
+            yield connection
     except Unreachable as error:
         raise Failure(f"{error}{': `make up` starts it again' if settings.traits.embedded else ''}") from None
-    except (NoWay, ApiError) as error:
+    except (NoConnection, ApiError) as error:
         raise Failure(str(error)) from None

@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
+from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.cluster.connection import NoWay, Way
+from mistral_on_l4.cluster.connection import Connection, NoConnection
 from mistral_on_l4.cluster.live import ServiceState, condition, in_stack_order, pod_problem, services
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.manifests.registry import API, service_name
@@ -28,15 +28,15 @@ def status(
 ) -> None:
     """Show services, weights and registry entries of a running stack. Exit code 1 if a service is not ready."""
     settings = stack_settings(stack)
-    with way_into(settings) as way:
-        states = in_stack_order(services(way.client, settings.namespaces.services), settings)
-        jobs = _jobs(way.client, settings)
+    with connection_to(settings) as connection:
+        states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
+        jobs = _jobs(connection.client, settings)
         try:
-            models: list[dict[str, str]] | None = _registered_models(way)
+            models: list[dict[str, str]] | None = _registered_models(connection)
             problems = []
-        except (requests.RequestException, NoWay) as error:
+        except (requests.RequestException, NoConnection) as error:
             # What else is known is shown all the same.
-            models, problems = None, [_registry_problem(way, error)]
+            models, problems = None, [_registry_problem(connection, error)]
     if as_json:
         print(json.dumps({"services": [vars(state) for state in states], "jobs": jobs, "registeredModels": models}, indent=2))
     else:
@@ -92,11 +92,11 @@ def _says(client: KubeClient, pod: Mapping[str, Any]) -> str:
     return text.strip()
 
 
-def _registered_models(way: Way) -> list[dict[str, str]]:
-    """Name, id and state of every model that the registry lists, over its v1alpha3 REST API. Raises RequestException, NoWay."""
-    settings = way.settings
+def _registered_models(connection: Connection) -> list[dict[str, str]]:
+    """Name, id and state of every model in the registry, over its v1alpha3 REST API. Raises RequestException, NoConnection."""
+    settings = connection.settings
     try:
-        with way.service(service_name(settings.registry.name), settings.namespaces.registry) as url:
+        with connection.service(service_name(settings.registry.name), settings.namespaces.registry) as url:
             answer = requests.get(f"{url}{API}/registered_models", timeout=10)
             answer.raise_for_status()
             items = answer.json()["items"]
@@ -107,10 +107,10 @@ def _registered_models(way: Way) -> list[dict[str, str]]:
     return [{"name": item["name"], "id": item["id"], "state": item.get("state", "")} for item in items]
 
 
-def _registry_problem(way: Way, error: Exception) -> str:
+def _registry_problem(connection: Connection, error: Exception) -> str:
     """Why the registry does not answer, by its pod where that knows it."""
-    selector = f"app.kubernetes.io/name={way.settings.registry.name}"
-    pods = way.client.list("v1", "Pod", way.settings.namespaces.registry, label_selector=selector)["items"]
+    selector = f"app.kubernetes.io/name={connection.settings.registry.name}"
+    pods = connection.client.list("v1", "Pod", connection.settings.namespaces.registry, label_selector=selector)["items"]
     pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
     return f"the model registry does not answer: {(pod and pod_problem(pod)) or type(error).__name__}"
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.stacks import StackOption, stack_settings, way_into
+from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
 from mistral_on_l4.cluster.client import ApiError
-from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.jobs.weights_limits import Failure as StoreFailure
 from mistral_on_l4.jobs.weights_limits import Limits, Stop
@@ -148,14 +148,14 @@ def prefixes(settings: Settings) -> list[str]:
 @contextmanager
 def store_of(settings: Settings) -> Iterator[Store]:
     """The stack's bucket, with the writer's keys from its Secret. Raises Failure."""
-    with way_into(settings) as way:
-        keys = _keys(way)
+    with connection_to(settings) as connection:
+        keys = _keys(connection)
         bucket = settings.object_store.bucket
         try:
             if settings.object_store.kind == "external":
                 yield Store(bucket, _LIMITS, endpoint=settings.object_store.endpoint, keys=keys)
                 return
-            with way.service(MINIO, settings.namespaces.object_store) as url, _authority(way) as authority:
+            with connection.service(MINIO, settings.namespaces.object_store) as url, _authority(connection) as authority:
                 endpoint = url.replace("http://127.0.0.1:", "https://localhost:") if authority else url
                 yield Store(bucket, _LIMITS, endpoint=endpoint, keys=keys, authority=authority)
         except StoreFailure as failure:
@@ -163,10 +163,10 @@ def store_of(settings: Settings) -> Iterator[Store]:
 
 
 @contextmanager
-def _authority(way: Way) -> Iterator[str | None]:
+def _authority(connection: Connection) -> Iterator[str | None]:
     """A file with the CA that signed the store's certificate; None where the store speaks plain HTTP."""
     try:
-        data = way.client.get("v1", "Secret", _TLS_SECRET, way.settings.namespaces.object_store)["data"]
+        data = connection.client.get("v1", "Secret", _TLS_SECRET, connection.settings.namespaces.object_store)["data"]
     except ApiError as error:
         if error.status != 404:
             raise
@@ -178,10 +178,10 @@ def _authority(way: Way) -> Iterator[str | None]:
         yield file.name
 
 
-def _keys(way: Way) -> tuple[str, str]:
-    namespace = way.settings.namespaces.object_store
+def _keys(connection: Connection) -> tuple[str, str]:
+    namespace = connection.settings.namespaces.object_store
     try:
-        data = way.client.get("v1", "Secret", _WRITER_SECRET, namespace)["data"]
+        data = connection.client.get("v1", "Secret", _WRITER_SECRET, namespace)["data"]
     except ApiError as error:
         if error.status == 404:
             raise Failure(f"Secret {namespace}/{_WRITER_SECRET} does not exist: bring the stack up first") from None

@@ -1,8 +1,7 @@
-"""Ways into the cluster of a stack, from the machine where a person sits.
+"""A connection to the cluster of a stack, from the machine where a person sits.
 
-The local cluster is reached directly: its certificate is in the stack's home, and its Services answer on addresses of this
-machine. Any other cluster is reached as the person's own kubectl reaches it, so that whatever logs them in (SSO, exec plugins)
-works here as well.
+The local cluster is reached directly: its certificate is in the stack's home, and its Services have addresses of this machine. Any
+other cluster is reached as the person's own kubectl reaches it, so that whatever logs them in (SSO, exec plugins) works here too.
 """
 
 from __future__ import annotations
@@ -12,75 +11,86 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from embedded.home import LocalHome, NoCluster
 from mistral_on_l4.cluster.client import KubeClient
 from mistral_on_l4.cluster.live import service_address
+from mistral_on_l4.cluster.local import LocalStack, NoLocalStack, local_stack
 from mistral_on_l4.config.settings import Settings
-from mistral_on_l4.config.traits import PlatformName
 
 _READY_SECONDS = 20.0
 
 
-class NoWay(Exception):
+class NoConnection(Exception):
     """The cluster cannot be reached; one line that says what to do."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """An open way into a stack's cluster. `local` is its home, or None for a cluster elsewhere."""
+class Connection:
+    """An open connection to a stack's cluster. `local`: the local stack, or None for a cluster elsewhere."""
 
     client: KubeClient
     settings: Settings
-    local: LocalHome | None
+    local: LocalStack | None
 
     @contextmanager
     def service(self, name: str, namespace: str) -> Iterator[str]:
-        """Base URL of a Service's first port, for as long as the context lasts. Raises NoWay, ApiError."""
+        """Base URL of a Service's first port, for as long as the context lasts. Raises NoConnection, ApiError."""
         if self.local is not None:
-            yield service_address(self.client, name, namespace, self.local.cluster().port_shift)
+            yield service_address(self.client, name, namespace, self.local.port_shift)
             return
         port = self.client.get("v1", "Service", name, namespace)["spec"]["ports"][0]["port"]
         command = ["port-forward", "--address=127.0.0.1", "-n", namespace, f"service/{name}", f":{port}"]
-        with _kubectl(command, r"Forwarding from 127\.0\.0\.1:(\d+)") as local_port:
+        with _running_kubectl(command, r"Forwarding from 127\.0\.0\.1:(\d+)") as local_port:
             yield f"http://127.0.0.1:{local_port}"
 
+    def kubectl(self, arguments: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
+        """A kubectl command for this cluster, and what to add to its environment. Raises NoConnection where there is none."""
+        if self.local is not None:
+            return [self.local.kubectl, *arguments], {"KUBECONFIG": str(self.local.kubeconfig)}
+        return [_kubectl_on_path(), *arguments], {}
+
 
 @contextmanager
-def open_way(settings: Settings) -> Iterator[Way]:
-    """A way into the cluster that the settings' platform names. Raises NoWay."""
-    if settings.platform is PlatformName.LOCAL:
-        home = LocalHome.default()
+def connect(settings: Settings) -> Iterator[Connection]:
+    """A connection to the cluster that the settings' platform names. Raises NoConnection."""
+    if settings.traits.direct:
         try:
-            home.cluster()
-            client = KubeClient.from_kubeconfig(home.kubeconfig)
-        except (NoCluster, FileNotFoundError) as error:
-            raise NoWay(f"{error}: start it with `make up`") from None
+            local = local_stack()
+            client = KubeClient.from_kubeconfig(local.kubeconfig)
+        except NoLocalStack as error:
+            raise NoConnection(str(error)) from None
+        except FileNotFoundError as error:
+            raise NoConnection(f"{error}: start the local cluster with `make up`") from None
         with closing(client):
-            yield Way(client, settings, home)
+            yield Connection(client, settings, local)
         return
     with (
-        _kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port,
+        _running_kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port,
         closing(KubeClient.at(f"http://127.0.0.1:{port}")) as client,
     ):
-        yield Way(client, settings, None)
+        yield Connection(client, settings, None)
+
+
+def _kubectl_on_path() -> str:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise NoConnection("kubectl is not on PATH: install it, and log in to the stack's cluster")
+    return kubectl
 
 
 @contextmanager
-def _kubectl(arguments: list[str], announces: str) -> Iterator[int]:
+def _running_kubectl(arguments: list[str], announcement: str) -> Iterator[int]:
     """Runs kubectl until the context ends; gives the port that its output announces."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        raise NoWay("kubectl is not on PATH: install it, and log in to the stack's cluster")
+    command = [_kubectl_on_path(), *arguments]
     with tempfile.TemporaryFile("w+") as errors:
         # A pipe that nobody reads fills up, and kubectl with it waits.
-        process = subprocess.Popen([kubectl, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
-            yield _announced_port(process, arguments[0], announces, errors)
+            yield _announced_port(process, arguments[0], announcement, errors)
         finally:
             process.terminate()
             try:
@@ -90,24 +100,24 @@ def _kubectl(arguments: list[str], announces: str) -> Iterator[int]:
                 process.wait(5)
 
 
-def _announced_port(process: subprocess.Popen[str], command: str, announces: str, errors: IO[str]) -> int:
-    """The port, once the process tells it. Raises NoWay with its last words."""
-    found: list[int] = []
+def _announced_port(process: subprocess.Popen[str], command: str, announcement: str, errors: IO[str]) -> int:
+    """The port, once the process prints it. Raises NoConnection with the last line of its errors."""
+    ports: list[int] = []
     announced = threading.Event()
 
     def read() -> None:
         for line in process.stdout or ():
-            if match := re.search(announces, line):
-                found.append(int(match.group(1)))
+            if match := re.search(announcement, line):
+                ports.append(int(match.group(1)))
                 announced.set()
         announced.set()
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     if not announced.wait(_READY_SECONDS):
-        raise NoWay(f"kubectl {command} did not come up within {_READY_SECONDS:.0f} s: does `kubectl get nodes` work?")
-    if not found:
+        raise NoConnection(f"kubectl {command} did not come up within {_READY_SECONDS:.0f} s: does `kubectl get nodes` work?")
+    if not ports:
         errors.seek(0)
-        said = errors.read().strip().splitlines()
-        raise NoWay(f"kubectl {command} failed: {said[-1] if said else 'it said nothing'}")
-    return found[0]
+        lines = errors.read().strip().splitlines()
+        raise NoConnection(f"kubectl {command} failed: {lines[-1] if lines else 'it said nothing'}")
+    return ports[0]

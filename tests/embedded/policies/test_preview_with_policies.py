@@ -20,8 +20,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     from rich.console import Console
 
+    from embedded.cli.preview import detached_environment
     from embedded.home import LocalHome
-    from mistral_on_l4.cli.preview import detached_environment
 
     home = LocalHome(tmp_path_factory.mktemp("preview"))
     return {**detached_environment(home, "dev", Console(quiet=True)), "PULUMI_DEBUG_COMMANDS": "true"}

@@ -69,7 +69,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     bare = Stack(home, PROJECT, environment, "")
     try:
         said = bare.demo("up").stdout
-        exports = bare.run(sys.executable, "-m", "embedded", "env").stdout
+        exports = bare.run(sys.executable, "-m", "embedded.cli.env").stdout
         script = f'{exports}\nexec "$0" -c "import json, os; print(json.dumps(dict(os.environ)))"'
         full = json.loads(
             subprocess.run(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from embedded.cli.preview import PLACEHOLDER, _hidden
 from embedded.plugins.aws.assumed import assume
 from embedded.plugins.aws.ledger import Ledger
 from embedded.plugins.aws.lookups import LOOKUPS
 from embedded.plugins.marks import ASSUMED_SERVER
-from mistral_on_l4.cli.preview import PLACEHOLDER, _hidden
 from mistral_on_l4.config.settings import settings_from
 
 CLUSTER, SUBNET = "aws:eks/getCluster:getCluster", "aws:ec2/getSubnet:getSubnet"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from embedded.cli import rehearse
 from embedded.home import LocalHome
 from embedded.rehearsal import edges_in_events, edges_in_state, left_over, refusals, resources_of
-from mistral_on_l4.cli import rehearse
 
 
 def resource(token: str, name: str, *dependencies: str, parent: str = "", **inputs: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from mistral_on_l4.aws.session import AwsTrouble, session
 from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cli.eks_token import app as eks_token_app
-from mistral_on_l4.cli.eks_token import rehearsal_status
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
+from mistral_on_l4.cluster.local import NoLocalStack, rehearsed_credential
 from mistral_on_l4.config.settings import settings_from
 
 SESSION = boto3.Session("AKIAEXAMPLE", "not-a-real-secret", "a-session-token", region_name="us-east-1")
@@ -97,9 +97,12 @@ def test_a_rehearsed_cluster_takes_the_embedded_administrators_certificate_and_n
         (home.pki / f"admin.{name}").write_text(f"a {name}")
     ledger = tmp_path / "account.json"
     ledger.write_text(json.dumps({"resources": {"dev": {"kind": "cluster"}, "other": {"kind": "vpc"}}}))
-    assert rehearsal_status(ledger, "dev") == {"clientCertificateData": "a crt", "clientKeyData": "a key"}
-    with pytest.raises(AwsTrouble, match="has no cluster 'other'"):
-        rehearsal_status(ledger, "other")
+    monkeypatch.setenv(LEDGER_VARIABLE, str(ledger))
+    assert rehearsed_credential("dev") == {"clientCertificateData": "a crt", "clientKeyData": "a key"}
+    with pytest.raises(NoLocalStack, match="has no cluster 'other'"):
+        rehearsed_credential("other")
+    monkeypatch.delenv(LEDGER_VARIABLE)
+    assert rehearsed_credential("dev") is None
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 import requests
@@ -14,15 +13,14 @@ from typer.testing import CliRunner
 from mistral_on_l4.cli import Failure, chat, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
 from mistral_on_l4.cluster.chat import Answer, ChatError
-from mistral_on_l4.cluster.client import KubeClient, Unreachable
-from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.client import Unreachable
 from mistral_on_l4.cluster.live import ServiceState
 
 
-def cluster() -> Any:
-    """A client, of the real one's methods, of a cluster with one ready service and a registry whose pod crashes."""
+class Client:
+    """A cluster with one ready service and a registry whose pod crashes."""
 
-    def list_(api_version: str, kind: str, namespace: str | None = None, *, label_selector: str = "", **_: Any) -> dict[str, Any]:
+    def list(self, api_version: str, kind: str, namespace: str, label_selector: str = "") -> dict[str, Any]:
         meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
         if kind == "InferenceService":
             return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
@@ -33,32 +31,30 @@ def cluster() -> Any:
             return {"items": [{"metadata": meta, "spec": {"containers": []}, "status": {"containerStatuses": containers}}]}
         return {"items": []}
 
-    client = create_autospec(KubeClient, instance=True)
-    client.list.side_effect = list_
-    return client
 
+class Connection:
+    """The way into that cluster."""
 
-def way_to_cluster(refused: str = "") -> Any:
-    """The way into that cluster; Services whose names start with `refused` take no connection."""
+    client = Client()
+    local = None
+
+    def __init__(self, refused: tuple[str, ...]) -> None:
+        self.settings = stack_settings("local")
+        self._refused = refused
 
     @contextmanager
-    def service(name: str, namespace: str) -> Iterator[str]:
-        if refused and name.startswith(refused):
+    def service(self, name: str, namespace: str) -> Iterator[str]:
+        if name.startswith(self._refused):
             raise requests.ConnectionError
         yield f"http://{name}"
-
-    way = create_autospec(Way, instance=True)
-    way.client, way.settings, way.local = cluster(), stack_settings("local"), None
-    way.service.side_effect = service
-    return way
 
 
 def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def way_into(_: Any) -> Iterator[Any]:
-        yield way_to_cluster(refused="private-ai-registry")
+    def connection_to(_: Any) -> Iterator[Connection]:
+        yield Connection(("private-ai-registry",))
 
-    monkeypatch.setattr(status, "way_into", way_into)
+    monkeypatch.setattr(status, "connection_to", connection_to)
     ended = CliRunner().invoke(status.app, [])
     assert isinstance(ended.exception, Failure)
     assert str(ended.exception) == "the model registry does not answer: container registry: CrashLoopBackOff: disk full"
@@ -67,27 +63,27 @@ def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypat
 
 
 def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(url: str, name: str, *_: Any) -> Answer:
+    def ask(url: str, name: str, *_: Any) -> Answer:
         if name == "dead":
             raise ChatError(f"{name} at {url} does not answer: refused")
         return Answer("well", 1.0, None)
 
-    monkeypatch.setattr(chat, "ask", create_autospec(chat.ask, side_effect=answer))
-    monkeypatch.setattr(chat, "api_key", create_autospec(chat.api_key, return_value="key"))
+    monkeypatch.setattr(chat, "ask", ask)
+    monkeypatch.setattr(chat, "api_key", lambda *_: "key")
     states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
     heard: list[str] = []
     with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
-        chat.ask_all(way_to_cluster(), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))
+        chat.ask_all(Connection(()), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))  # type: ignore[arg-type]
     assert heard == ["first well", "last well"]
 
 
 def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def open_way(_: Any) -> Iterator[Any]:
+    def connect(_: Any) -> Iterator[Connection]:
         raise Unreachable("https://127.0.0.1:6443", "connection refused")
         yield
 
-    monkeypatch.setattr(stacks, "open_way", open_way)
+    monkeypatch.setattr(stacks, "connect", connect)
     ended = CliRunner().invoke(status.app, [])
     assert isinstance(ended.exception, Failure)
     assert str(ended.exception).endswith("does not answer: connection refused: `make up` starts it again")

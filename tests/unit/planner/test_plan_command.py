@@ -139,7 +139,7 @@ def test_the_command_imports_neither_pulumi_nor_what_it_does_not_need() -> None:
         "from mistral_on_l4.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'pulumi', 'boto3', 'botocore', 'huggingface_hub', 'kubernetes', 'requests'}\n"
+        "heavy = {'pulumi', 'boto3', 'botocore', 'huggingface_hub', 'lightkube', 'requests'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

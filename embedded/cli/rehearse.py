@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from embedded import cluster, kserve, plugins
+from embedded.cli.local_pulumi import alone
 from embedded.home import REHEARSAL, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
 from embedded.plugins.aws.controllers import Controllers
@@ -25,11 +26,11 @@ from embedded.progress import console_report
 from embedded.rehearsal import Edges, edges_in_events, edges_in_state, left_over, refusals, resources_of
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, ask_all
-from mistral_on_l4.cli.local_pulumi import alone
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import in_stack_order, services
+from mistral_on_l4.cluster.local import local_stack
 from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.config.traits import PlatformName
@@ -191,7 +192,9 @@ class Theatre:
         states = in_stack_order(services(self.client, self.settings.namespaces.services), self.settings)
         if waiting := [f"{state.name}: {state.problem}" for state in states if not state.ready]:
             raise Failure("; ".join(waiting))
-        for name, (_, answer) in ask_all(Way(self.client, self.settings, self.home), states, QUESTION, 12).items():
+        for name, (_, answer) in ask_all(
+            Connection(self.client, self.settings, local_stack(self.home.root)), states, QUESTION, 12
+        ).items():
             self.console.print(f"{name}: {answer.text.strip()}", markup=False, highlight=False)
 
     def _take_stock(self) -> None:

@@ -1,4 +1,4 @@
-"""`python -m embedded env`: exports for the local stack, for `eval "$(make -s env)"`."""
+"""`python -m embedded.cli.env`: exports for the local stack, for `eval "$(make -s env)"`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from embedded.home import LocalHome, NoCluster
 
 
 def main() -> int:
-    if sys.argv[1:] != ["env"]:
-        print("usage: python -m embedded env", file=sys.stderr)
-        return 2
     home = LocalHome.default()
     try:
         environment = plugins.pulumi_environment(home, home.cluster())

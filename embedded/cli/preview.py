@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from embedded import plugins
+from embedded.cli.local_pulumi import local_pulumi
 from embedded.home import PREVIEW, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
 from embedded.plugins.aws.assumed import assume
@@ -20,7 +21,6 @@ from embedded.toolchain import ensure_tools
 from embedded.toolchain.commands import ToolFailed
 from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.local_pulumi import local_pulumi
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.files import write_whole

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from embedded.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
 from embedded.home import CHECKOUT, LocalHome
 from embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.local_pulumi import forget_locks_of_the_dead, has_resources, remove_half_made
 from mistral_on_l4.cluster.client import ApiError
 
 
@@ -146,7 +146,7 @@ def test_a_killed_command_interrupts_its_pulumi_and_the_next_one_waits_for_its_e
     (tmp_path / "Pulumi.yaml").touch()
     os.mkfifo(tmp_path / "end")
     code = (
-        "import os, sys; from pathlib import Path; from mistral_on_l4.cli.local_pulumi import alone, run_pulumi; "
+        "import os, sys; from pathlib import Path; from embedded.cli.local_pulumi import alone, run_pulumi; "
         "from embedded.home import LocalHome; from rich.console import Console\n"
         "with alone(LocalHome(Path(sys.argv[1])), Console()) as lock: run_pulumi(['up'], os.environ, lock)"
     )

@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from embedded import cluster, kserve, processes
+from embedded.cli import down, preview, rehearse
 from embedded.home import INNER, LocalHome
 from embedded.toolchain.locks import LockBusy, held
-from mistral_on_l4.cli import Failure, down, preview, rehearse
+from mistral_on_l4.cli import Failure
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The way into a cluster by the person's own kubectl."""
+"""A connection to a cluster through the person's own kubectl."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_on_l4.cluster import connection as reach
-from mistral_on_l4.cluster.connection import NoWay
+from mistral_on_l4.cluster import connection
+from mistral_on_l4.cluster.connection import NoConnection
 
 
 @pytest.fixture
@@ -25,16 +25,19 @@ def test_a_kubectl_that_complains_a_lot_goes_on_working(kubectl: Path, tmp_path:
         "head -c 200000 /dev/zero | tr '\\0' 'e' >&2\n"
         f"touch {tmp_path}/alive\nexec sleep 60\n"
     )
-    with reach._kubectl(["port-forward"], r"Forwarding from 127\.0\.0\.1:(\d+)") as port:
+    with connection._running_kubectl(["port-forward"], r"Forwarding from 127\.0\.0\.1:(\d+)") as port:
         assert port == 4242
         for _ in range(500):
             if (tmp_path / "alive").exists():
                 return
-            reach.threading.Event().wait(0.02)
+            connection.threading.Event().wait(0.02)
         raise AssertionError("kubectl waits for somebody to read its errors")
 
 
 def test_a_kubectl_that_cannot_log_in_is_given_its_last_word(kubectl: Path) -> None:
     kubectl.write_text("#!/bin/sh\necho 'error: You must be logged in to the server' >&2\nexit 1\n")
-    with pytest.raises(NoWay, match="kubectl proxy failed: error: You must be logged in"), reach._kubectl(["proxy"], "x(.)"):
+    with (
+        pytest.raises(NoConnection, match="kubectl proxy failed: error: You must be logged in"),
+        connection._running_kubectl(["proxy"], "x(.)"),
+    ):
         raise AssertionError("it must not come so far")

@@ -7,12 +7,12 @@ import time
 import typer
 from rich.console import Console
 
+from embedded.cli.local_pulumi import LOCAL_STACK, alone, pulumi_of, run_pulumi
 from embedded.home import LocalHome
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
-from mistral_on_l4.cli.local_pulumi import LOCAL_STACK, alone, pulumi_of, run_pulumi
-from mistral_on_l4.cli.stacks import stack_settings, way_into
-from mistral_on_l4.cluster.connection import Way
+from mistral_on_l4.cli.stacks import connection_to, stack_settings
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
 
 _READY_SECONDS = 180.0
@@ -31,10 +31,10 @@ def up() -> None:
         code = run_pulumi(["up", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
-    with way_into(settings) as way:
-        states = _ready_services(way, console)
+    with connection_to(settings) as connection:
+        states = _ready_services(connection, console)
         console.rule("one question to each service", style="dim", align="left")
-        answers = ask_all(way, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
+        answers = ask_all(connection, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
     for name, (_, answer) in answers.items():
         console.print(f"[bold]{name}[/bold]: ", end="")
         console.print(answer.text.strip(), markup=False, highlight=False)
@@ -45,7 +45,7 @@ def up() -> None:
     )
 
 
-def _ready_services(way: Way, console: Console) -> list[ServiceState]:
+def _ready_services(connection: Connection, console: Console) -> list[ServiceState]:
     """The services, once all are ready.
 
     `pulumi up` has waited for what it changed; a pod that a crash or an interrupted update took along may still be on its way back.
@@ -53,7 +53,7 @@ def _ready_services(way: Way, console: Console) -> list[ServiceState]:
     end = time.monotonic() + _READY_SECONDS
     said: str | None = None
     while True:
-        states = in_stack_order(services(way.client, way.settings.namespaces.services), way.settings)
+        states = in_stack_order(services(connection.client, connection.settings.namespaces.services), connection.settings)
         waiting = [f"{state.name}: {state.problem}" for state in states if not state.ready]
         if not waiting:
             return states

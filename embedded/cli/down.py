@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from embedded import cluster
+from embedded.cli.local_pulumi import alone, has_resources, pulumi_of, run_pulumi
 from embedded.home import ClusterInfo, LocalHome, NoCluster
 from embedded.leftovers import leftovers
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.local_pulumi import alone, has_resources, pulumi_of, run_pulumi
 
 app = typer.Typer()
 
