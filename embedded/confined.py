@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import ctypes
 import os
 import signal
 import socket
@@ -24,7 +23,6 @@ from embedded.agent import syscalls
 
 _CHUNK = 256 * 1024
 _BACKLOG = 64
-_PR_SET_PDEATHSIG = 1
 # Any address does that is nobody's: the empty network has no other member.
 _OWN_ADDRESS = "10.255.255.2"
 
@@ -128,7 +126,7 @@ def _connect_for(control: socket.socket) -> None:
 
 def _end_with(parent: int) -> None:
     """This process is killed when its parent ends, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    syscalls.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

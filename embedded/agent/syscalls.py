@@ -31,6 +31,7 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
 PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG = 1
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -51,6 +52,11 @@ def _check(result: int, what: str) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), what)
     return result
+
+
+def end_with_parent(signal_number: int) -> None:
+    """The kernel sends this process a signal when the thread that started it ends, however that happens."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0), "prctl")
 
 
 def unshare(flags: int) -> None:

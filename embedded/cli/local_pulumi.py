@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from embedded import cluster, plugins, processes
+from embedded.agent import syscalls
 from embedded.home import LocalHome
 from embedded.progress import console_report
 from embedded.toolchain.locks import LockBusy, held, name_holder
@@ -28,7 +28,6 @@ LOCAL_STACK = "local"
 # As long as a first `up` with all its builds may take.
 _OTHER_COMMAND_SECONDS = 3600.0
 _GONE_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
@@ -78,13 +77,12 @@ def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: i
     So it does when this command is killed; until then pulumi holds `lock`, and the next command waits.
     """
     command = ["pulumi", *arguments, "--stack", LOCAL_STACK]
-    prctl = ctypes.CDLL(None).prctl
     process = subprocess.Popen(
         command,
         cwd=project_folder(),
         env=dict(environment),
         pass_fds=(lock,),
-        preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0),  # noqa: PLW1509  (one system call, no lock)
+        preexec_fn=lambda: syscalls.end_with_parent(signal.SIGINT),  # noqa: PLW1509  (one system call, no lock)
     )
     name_holder(lock, process.pid)
     while True:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedded.agent import syscalls
 from embedded.images.engine.checkpoint import Loaded
 
 PROGRAM = "/opt/mistral-on-l4/llm-d-inference-sim"
@@ -29,7 +30,6 @@ TPOT_ANNOTATION = "mistral-on-l4/predicted-tpot-ms"
 # For pods without a prediction: quick, and visibly not zero.
 _DEFAULT_TTFT_MS, _DEFAULT_TPOT_MS = 20.0, 5.0
 _START_SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _INFORMATION = re.compile(r"I\d{4} ")  # klog's first letter is the severity
 _STOP_SECONDS = 5.0
 # Flags that this stand-in itself acts on. Every other flag of vLLM is checked, and then has nothing here to act on.
@@ -92,12 +92,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _end_with_parent() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Simulator:
     """The running program. Its output goes to ours, line by line."""
 
@@ -113,7 +107,7 @@ class Simulator:
                 stderr=subprocess.STDOUT,
                 # A SIGTERM for the container's process group must not reach it before the requests are answered.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 (no other thread runs yet)
+                preexec_fn=lambda: syscalls.end_with_parent(signal.SIGKILL),  # noqa: PLW1509 (no other thread runs yet)
             )
         except OSError as error:
             raise SimulatorEnded(f"{argv[0]}: {error.strerror}") from error
