@@ -21,7 +21,8 @@ from mistral_on_l4.planner.catalogue.loading import load_catalogue
 ROOT = "/opt/mistral-on-l4"
 PATH = f"{ROOT}/bin:/usr/local/bin:/usr/bin:/bin"
 _IMAGES = Path(__file__).parent
-_PACKAGE = {f"{ROOT}/lib/embedded": CHECKOUT / "embedded"}
+# Programs for images are modules of `embedded`, which imports the other.
+_PACKAGES = {f"{ROOT}/lib/{name}": CHECKOUT / name for name in ("embedded", "mistral_on_l4")}
 
 
 class NoProgram(Exception):
@@ -77,7 +78,7 @@ class Reference:
 
 
 def _bin(name: str) -> dict[str, Path]:
-    return {f"{ROOT}/bin": _IMAGES / name / "bin", **_PACKAGE}
+    return {f"{ROOT}/bin": _IMAGES / name / "bin", **_PACKAGES}
 
 
 def _tool(cluster: ClusterInfo, name: str) -> Path:
@@ -133,7 +134,7 @@ def _model_registry(_cluster: ClusterInfo) -> Program:
         "model-registry",
         "our stand-in for the Model Registry server: its REST API, kept in SQLite; no package of the server exists",
         ("/model-registry",),
-        {"/model-registry": _IMAGES / "model_registry" / "bin" / "model-registry", **_PACKAGE},
+        {"/model-registry": _IMAGES / "model_registry" / "bin" / "model-registry", **_PACKAGES},
         {"PATH": PATH},
     )
 

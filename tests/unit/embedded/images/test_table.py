@@ -139,6 +139,13 @@ def test_entry_programs_are_found_and_executable(cluster: ClusterInfo) -> None:
         assert os.access(file, os.X_OK), file
 
 
+def test_a_container_holds_every_package_that_its_program_imports(cluster: ClusterInfo) -> None:
+    for image in ("quay.io/minio/minio:x", "quay.io/minio/mc:x", "kserve/storage-initializer:x", "vllm/vllm-openai:v0.11.0"):
+        overlay = program_for(image, cluster).overlay
+        for package in ("embedded", "mistral_on_l4"):
+            assert (overlay[f"/opt/mistral-on-l4/lib/{package}"] / "__init__.py").is_file(), image
+
+
 def test_engine_repositories_come_from_the_catalogue() -> None:
     assert "docker.io/vllm/vllm-openai" in engine_repositories()
 
