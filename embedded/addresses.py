@@ -118,7 +118,7 @@ def _free_by(deadline: float, host: str, port: int) -> bool:
     return True
 
 
-def answers(host: str, port: int) -> bool:
+def is_listening(host: str, port: int) -> bool:
     """Whether something accepts connections there."""
     try:
         with socket.create_connection((host, port), timeout=1.0):
@@ -171,7 +171,7 @@ def _still_uses(root: Path, service_cidr: str) -> bool:
 
 def _listening_addresses() -> list[ipaddress.IPv4Address]:
     """Local addresses of all listening TCP sockets of this host, any user's (/proc/net/tcp, state 0A)."""
-    found = []
+    listening = []
     try:
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     except OSError:
@@ -179,8 +179,8 @@ def _listening_addresses() -> list[ipaddress.IPv4Address]:
     for line in lines:
         fields = line.split()
         if fields[3] == "0A":
-            found.append(ipaddress.IPv4Address(bytes.fromhex(fields[1].partition(":")[0])[::-1]))
-    return found
+            listening.append(ipaddress.IPv4Address(bytes.fromhex(fields[1].partition(":")[0])[::-1]))
+    return listening
 
 
 def _any_in(addresses: Collection[ipaddress.IPv4Address], network: str) -> bool:

@@ -24,7 +24,7 @@ from mistral_on_l4.cluster.client import ApiError, KubeClient
 
 # A start or stop of another command takes this long at most, each of its waits having a deadline of its own.
 LOCK_SECONDS = 600.0
-# How long a process that runs already may take to answer before it counts as hung and is started anew.
+# How long a process that runs already may take to respond before it counts as hung and is started again.
 HUNG_SECONDS = 10.0
 # The agent ends its pods first, each with the grace that its manifest gives it.
 AGENT_GRACE = 60.0
@@ -203,7 +203,7 @@ def _components(home: LocalHome, cluster: ClusterInfo) -> list[Component]:
     hub = Component(
         "hub",
         (sys.executable, "-m", "embedded.hub", "--home", str(home.root), "--listen", cluster.hub_address),
-        lambda: addresses.answers(host, int(port)),
+        lambda: addresses.is_listening(host, int(port)),
         START_SECONDS,
         cwd=CHECKOUT,
     )

@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def into(address: Address) -> socket.socket | None:
         with asking:
             ours.send(f"{address[0]}:{address[1]}".encode())
-            found = _receive(ours, 1)
-        return found[0] if found else None
+            sockets = _receive(ours, 1)
+        return sockets[0] if sockets else None
 
     def out(address: Address) -> socket.socket | None:
         try:
@@ -147,11 +147,11 @@ def _send(control: socket.socket, sockets: Sequence[socket.socket]) -> None:
 
 def _receive(control: socket.socket, most: int) -> list[socket.socket]:
     message, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(most * array.array("i").itemsize))
-    found = array.array("i")
+    descriptors = array.array("i")
     for level, kind, data in ancillary:
         if message and level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return [socket.socket(fileno=descriptor) for descriptor in found]
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def _serve(server: socket.socket, address: Address, connect: Connect) -> None:

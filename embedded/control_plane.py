@@ -189,7 +189,7 @@ def scheduler(home: LocalHome, cluster: ClusterInfo) -> Component:
 
 def https_ok(home: LocalHome, port: int, path: str) -> bool:
     """Whether a server of ours on 127.0.0.1 answers 200, with a certificate of our authority."""
-    if not addresses.answers("127.0.0.1", port):
+    if not addresses.is_listening("127.0.0.1", port):
         return False
     context = ssl.create_default_context(cafile=str(home.pki / "ca.crt"))
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5.0, context=context)

@@ -15,16 +15,16 @@ _LISTEN = "0A"
 
 def leftovers(home: LocalHome, cluster: ClusterInfo | None) -> list[str]:
     """One line for each thing that a stopped stack should not have left. `cluster`: as recorded before the stop, for its ports."""
-    found = [f"process {pid}: {what}" for pid, what in _processes(home.root)]
+    left = [f"process {pid}: {what}" for pid, what in _processes(home.root)]
     if cluster is not None:
         ours = set(cluster.ports.values()) | {cluster.api_server_port}
         network = ipaddress.ip_network(cluster.service_cidr)
-        found += [f"port {address}:{port} is listened on" for address, port in _listening() if port in ours or address in network]
-    found += [f"mount {point}" for point in _mounts(home.root)]
+        left += [f"port {address}:{port} is listened on" for address, port in _listening() if port in ours or address in network]
+    left += [f"mount {point}" for point in _mounts(home.root)]
     for folder in (home.volumes, home.pods):
         if folder.is_dir():
-            found += [f"folder {path}" for path in sorted(folder.iterdir())]
-    return found
+            left += [f"folder {path}" for path in sorted(folder.iterdir())]
+    return left
 
 
 def _processes(root: Path) -> Iterator[tuple[int, str]]:

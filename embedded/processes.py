@@ -123,13 +123,13 @@ def outputs() -> Iterator[tuple[int, Path]]:
 
 def kill(pids: Iterable[int]) -> int:
     """Kills processes and waits for their end; how many there were. Raises ProcessFailed for one that stays."""
-    found = [Running(f"process {pid}", pid, started, Path()) for pid in pids if (started := start_time(pid)) is not None]
-    for running in found:
+    strays = [Running(f"process {pid}", pid, started, Path()) for pid in pids if (started := start_time(pid)) is not None]
+    for running in strays:
         _signal(running, signal.SIGKILL)
-    for running in found:
+    for running in strays:
         if not _gone(running, KILL_SECONDS):
             raise ProcessFailed(f"{running.name} does not end, not even by SIGKILL: see /proc/{running.pid}/status")
-    return len(found)
+    return len(strays)
 
 
 def _session(pid: int) -> int | None:

@@ -42,7 +42,7 @@ def main() -> int:
     ended.wait()
     agent.stop()
     logging.shutdown()
-    # Watches and probes that still wait for an answer are nobody's business any more.
+    # Watches and probes that still wait need not end first.
     os._exit(0)
 
 

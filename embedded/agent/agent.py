@@ -28,10 +28,10 @@ def program_for(image: str, cluster: ClusterInfo) -> ProgramLike:
     from embedded.images import table
 
     try:
-        found: ProgramLike = table.program_for(image, cluster)
+        program: ProgramLike = table.program_for(image, cluster)
     except table.NoProgram as problem:
         raise NoLocalProgram(str(problem)) from problem
-    return found
+    return program
 
 
 class Agent:
@@ -198,12 +198,12 @@ class Agent:
         worker = self._workers.get(pod["metadata"]["uid"]) if pod is not None else None
         if worker is None:
             raise NoSuchLog(f'pod "{name}" in namespace "{namespace}" does not run on a simulated node')
-        found = next((each for each in worker.containers if each.name == container), None)
-        if found is None:
+        holder = next((each for each in worker.containers if each.name == container), None)
+        if holder is None:
             raise NoSuchLog(f'container "{container}" is not valid for pod "{name}"')
-        attempt = found.restarts
-        if not previous and "waiting" in found.state and not found.launched:
-            waiting = found.state["waiting"]
+        attempt = holder.restarts
+        if not previous and "waiting" in holder.state and not holder.launched:
+            waiting = holder.state["waiting"]
             raise NoSuchLog(
                 f'container "{container}" in pod "{name}" is waiting to start: {waiting.get("message") or waiting["reason"]}'
             )
@@ -213,4 +213,4 @@ class Agent:
         if attempt < 0 or not path.exists():
             which = "previous terminated container" if previous else "log of container"
             raise NoSuchLog(f'{which} "{container}" in pod "{name}" not found')
-        return Source(path, lambda: not previous and found.running and found.restarts == attempt)
+        return Source(path, lambda: not previous and holder.running and holder.restarts == attempt)

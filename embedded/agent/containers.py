@@ -54,8 +54,8 @@ class Container:
 
     @property
     def terminated(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.state.get("terminated")
-        return found
+        ended: dict[str, Any] | None = self.state.get("terminated")
+        return ended
 
     @property
     def succeeded(self) -> bool:

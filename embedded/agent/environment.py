@@ -56,9 +56,9 @@ def resolve(
     for entry in container.get("env") or []:
         name = entry["name"]
         if "valueFrom" in entry:
-            found = _reference(entry["valueFrom"], container, pod, lookup, node)
-            if found is not None:
-                values[name] = found
+            value = _reference(entry["valueFrom"], container, pod, lookup, node)
+            if value is not None:
+                values[name] = value
         else:
             values[name] = expand(entry.get("value") or "", {**services, **values})
     return {**services, **values}
@@ -67,20 +67,20 @@ def resolve(
 def _all_of(source: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
     kind = "ConfigMap" if "configMapRef" in source else "Secret"
     reference = source.get("configMapRef") or source.get("secretRef") or {}
-    found = lookup(kind, reference.get("name", ""))
-    if found is None:
+    obj = lookup(kind, reference.get("name", ""))
+    if obj is None:
         if reference.get("optional"):
             return {}
         raise ConfigProblem(f'{kind.lower()} "{reference.get("name", "")}" not found')
     prefix = source.get("prefix") or ""
-    data = text_data(found)
+    data = text_data(obj)
     return {prefix + key: value for key, value in data.items() if _NAME.match(prefix + key)}
 
 
-def text_data(found: Object) -> dict[str, str]:
+def text_data(obj: Object) -> dict[str, str]:
     """The data of a ConfigMap or Secret as text."""
-    data = found.get("data") or {}
-    if found.get("kind") == "Secret":
+    data = obj.get("data") or {}
+    if obj.get("kind") == "Secret":
         return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
     return dict(data)
 
@@ -92,12 +92,12 @@ def _reference(
         if (reference := source.get(field)) is None:
             continue
         name, key, optional = reference.get("name", ""), reference["key"], bool(reference.get("optional"))
-        found = lookup(kind, name)
-        if found is None:
+        obj = lookup(kind, name)
+        if obj is None:
             if optional:
                 return None
             raise ConfigProblem(f'{kind.lower()} "{name}" not found')
-        data = text_data(found)
+        data = text_data(obj)
         if key not in data:
             if optional:
                 return None

@@ -18,7 +18,7 @@ Changed = Callable[[str, Object], None]
 class Informer:
     """Follows one kind in every namespace. `changed` gets ("ADDED" | "MODIFIED" | "DELETED", object) on the informer's own thread.
 
-    Objects handed out are shared: whoever wants to change one copies it first.
+    Objects handed out are shared: copy one before you change it.
     """
 
     def __init__(self, api: KubeClient, api_version: str, kind: str, changed: Changed, label_selector: str | None = None) -> None:
@@ -59,14 +59,14 @@ class Informer:
 
     def _list(self) -> str:
         listing = self._api.list(self._api_version, self.kind, label_selector=self._selector)
-        found = {}
+        listed = {}
         for item in listing["items"]:
             item.setdefault("apiVersion", self._api_version)
             item.setdefault("kind", self.kind)
-            found[_key(item)] = item
-        for key in [key for key in self._objects if key not in found]:
+            listed[_key(item)] = item
+        for key in [key for key in self._objects if key not in listed]:
             self._tell("DELETED", self._objects.pop(key))
-        for key, item in found.items():
+        for key, item in listed.items():
             old = self._objects.get(key)
             self._objects[key] = item
             if old is None:

@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS API as far as `kubectl logs` needs it, and the agent's own health answer."""
+"""The kubelet's HTTPS API as far as `kubectl logs` needs it, and the agent's own health check."""
 
 from __future__ import annotations
 

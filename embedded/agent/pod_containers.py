@@ -111,7 +111,7 @@ class PodContainers:
         container.launched = container.begun = True
         container.container_id = self._container_id(container)
         try:
-            answer = self.sandbox.call(request)
+            reply = self.sandbox.call(request)
         except SandboxGone:
             return  # heard of by its closed connection as well
         except SandboxFailed as problem:
@@ -119,7 +119,7 @@ class PodContainers:
             self._ended(container, 128, None, time.time(), time.time(), "StartError", f"failed to start container: {problem}")
             return
         self._event("Normal", "Created", f"Container created: {container.name}", field)
-        container.begin(answer["state"]["started"], now)
+        container.begin(reply["state"]["started"], now)
         self._event("Normal", "Started", f"Container started: {container.name}", field)
         if (hook := (container.spec.get("lifecycle") or {}).get("postStart")) is not None:
             outcome = self._hook(hook, container, _HOOK_SECONDS, self.sandbox)

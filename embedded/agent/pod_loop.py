@@ -211,14 +211,14 @@ class Loop:
             os.close(report)
             namespace, _, problem = said.decode(errors="replace").partition("\n")
             container.mount_namespace = namespace
-            answer: dict[str, Any] = {"pid": pid, "state": container.state}
+            reply: dict[str, Any] = {"pid": pid, "state": container.state}
             if problem:
                 # Never a running container, so its end is not an event either.
                 self._containers.pop(name, None)
                 self._close_pipes(container)
-                answer = {"error": problem}
+                reply = {"error": problem}
             try:
-                frames.send(connection, answer)
+                frames.send(connection, reply)
             except (frames.Closed, OSError):
                 self._drop(connection)
 

@@ -130,8 +130,8 @@ class _Link:
 
     def _ask(self, kind: int, flags: int, body: bytes) -> None:
         self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body)
-        answer = self._socket.recv(65536)
-        (code,) = struct.unpack_from("=i", answer, 16)
+        reply = self._socket.recv(65536)
+        (code,) = struct.unpack_from("=i", reply, 16)
         if code:
             raise OSError(-code, os.strerror(-code), "the pod's network")
 

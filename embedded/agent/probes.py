@@ -130,7 +130,7 @@ def _http(action: Mapping[str, Any], container: Mapping[str, Any], sandbox: Sand
     try:
         raw.connect((host, port))
         if scheme == "https":
-            # As kubelet: a probe asks whether the server answers, not who it is.
+            # As kubelet: a probe asks whether the server responds, not who it is.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -138,8 +138,8 @@ def _http(action: Mapping[str, Any], container: Mapping[str, Any], sandbox: Sand
         connection = http.client.HTTPConnection(host, port)
         connection.sock = raw
         connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(_MOST_OUTPUT)
+        response = connection.getresponse()
+        body = response.read(_MOST_OUTPUT)
     except TimeoutError:
         return Outcome(False, f'Get "{url}": context deadline exceeded (no answer within {timeout:g}s)')
     except OSError as error:
@@ -148,9 +148,9 @@ def _http(action: Mapping[str, Any], container: Mapping[str, Any], sandbox: Sand
         return Outcome(False, f'Get "{url}": {type(error).__name__} {error}')
     finally:
         raw.close()
-    if 200 <= answer.status < 400:
+    if 200 <= response.status < 400:
         return Outcome(True, body.decode(errors="replace"))
-    return Outcome(False, f"HTTP probe failed with statuscode: {answer.status}")
+    return Outcome(False, f"HTTP probe failed with statuscode: {response.status}")
 
 
 def _words(error: OSError) -> str:

@@ -62,7 +62,7 @@ def host_port(port: int, cluster: ClusterInfo) -> int:
 
 
 def _targets(slices: Iterable[Object], port: Mapping[str, Any], owner: Callable[[str], str | None]) -> list[list[Any]]:
-    found: dict[tuple[str, int], list[Any]] = {}
+    chosen: dict[tuple[str, int], list[Any]] = {}
     for each in slices:
         numbers = [
             entry["port"]
@@ -76,8 +76,8 @@ def _targets(slices: Iterable[Object], port: Mapping[str, Any], owner: Callable[
             for address in endpoint.get("addresses") or []:
                 uid = owner(address)
                 for number in numbers if uid else []:
-                    found[(address, number)] = ["pod", uid, address, number]
-    return [found[key] for key in sorted(found)]
+                    chosen[(address, number)] = ["pod", uid, address, number]
+    return [chosen[key] for key in sorted(chosen)]
 
 
 class Proxy:
@@ -155,10 +155,10 @@ class Proxy:
                 last_number = number
                 if (wanted_rules, pods) != last or again:
                     frames.send(ours, {"seq": number, "rules": wanted_rules, "pods": pods})
-                    answer, _ = frames.receive(ours)
+                    reply, _ = frames.receive(ours)
                     last = (wanted_rules, pods)
-                    retry_at = time.monotonic() + _RETRY_SECONDS if answer["problems"] else 0.0
-                    self._report(answer["problems"])
+                    retry_at = time.monotonic() + _RETRY_SECONDS if reply["problems"] else 0.0
+                    self._report(reply["problems"])
                 elif self._process.poll() is not None:
                     raise OSError(f"exit code {self._process.returncode}")
                 with self._condition:
@@ -167,7 +167,7 @@ class Proxy:
                     self._condition.wait_for(lambda seen=number: self._wanted > seen or self._stopped, 2.0)  # type: ignore[misc]
 
     def _report(self, problems: list[dict[str, Any]]) -> None:
-        found = {(each["ip"], each["port"], each["message"]) for each in problems}
-        for each in found - self._told:
+        current = {(each["ip"], each["port"], each["message"]) for each in problems}
+        for each in current - self._told:
             self._problem(*each)
-        self._told = found
+        self._told = current

@@ -5,7 +5,7 @@ runs without site-packages (standard library only) and takes whole desired state
 
     {"seq": N, "rules": [{"ip", "port", "host_port" | null, "targets": [["pod", uid, ip, port] | ["host", ip, port]]}],
      "pods": {uid: {"folder", "skip": [ports]}}}
-and answers {"seq": N, "problems": [{"ip", "port", "message"}]}. A rule without targets is not listened for: like with kube-proxy,
+and replies {"seq": N, "problems": [{"ip", "port", "message"}]}. A rule without targets is not listened for: like with kube-proxy,
 connections to a Service without ready endpoints are refused. On the host it serves its own user and root: a loopback address is
 every user's, and not every server behind one asks for a key. It ends when the agent does.
 """
@@ -199,9 +199,9 @@ class Proxy:
             self._close_listener(pod.listeners.pop(key))
         problems = []
         for key in wanted - pod.listeners.keys():
-            answer, fds = pod.ask({"op": "listen", "address": key[0], "port": key[1]})
+            reply, fds = pod.ask({"op": "listen", "address": key[0], "port": key[1]})
             if not fds:
-                problems.append({"ip": key[0], "port": key[1], "message": f"in a pod: {answer.get('error')}"})
+                problems.append({"ip": key[0], "port": key[1], "message": f"in a pod: {reply.get('error')}"})
                 continue
             pod.listeners[key] = socket.socket(fileno=fds[0])
             self._serve(pod.listeners[key], key)

@@ -147,15 +147,15 @@ class Sandbox:
         events = connect(self.folder)
         try:
             frames.send(events, {"op": "events"})
-            answer, _ = frames.receive(events)
+            reply, _ = frames.receive(events)
             self._connection = connect(self.folder)
         except (frames.Closed, OSError) as error:
             events.close()
             raise SandboxGone(str(error)) from error
         self._connection.settimeout(_CALL_SECONDS)
         events.settimeout(None)
-        self.separate = bool(answer.get("separate"))
-        states: list[dict[str, Any]] = answer["containers"]
+        self.separate = bool(reply.get("separate"))
+        states: list[dict[str, Any]] = reply["containers"]
         threading.Thread(target=self._follow, args=(events,), name=f"events-{self.folder.name[:8]}", daemon=True).start()
         return states
 
@@ -181,10 +181,10 @@ class Sandbox:
 
     def call(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request. Raises SandboxGone; SandboxFailed with pod_init's own words."""
-        answer, fds = self._call(request)
+        reply, fds = self._call(request)
         for fd in fds:
             os.close(fd)
-        return answer
+        return reply
 
     def _call(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         with self._lock:
@@ -193,15 +193,15 @@ class Sandbox:
                     self._connection = connect(self.folder)
                     self._connection.settimeout(_CALL_SECONDS)
                 frames.send(self._connection, request)
-                answer, fds = frames.receive(self._connection)
+                reply, fds = frames.receive(self._connection)
             except (frames.Closed, OSError) as error:
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
                 raise SandboxGone(str(error)) from error
-        if "error" in answer:
-            raise SandboxFailed(answer["error"])
-        return answer, fds
+        if "error" in reply:
+            raise SandboxFailed(reply["error"])
+        return reply, fds
 
     def signal(self, name: str, number: int, everyone: bool = False) -> None:
         with contextlib.suppress(SandboxGone):
@@ -218,14 +218,14 @@ class Sandbox:
         try:
             connection.settimeout(seconds)
             frames.send(connection, {"op": "exec", "name": name, "argv": list(argv)})
-            answer, _ = frames.receive(connection)
+            reply, _ = frames.receive(connection)
         except frames.Closed as error:
             raise SandboxGone(str(error)) from error
         finally:
             connection.close()
-        if "error" in answer:
-            raise SandboxFailed(answer["error"])
-        return answer["exit"], answer["output"]
+        if "error" in reply:
+            raise SandboxFailed(reply["error"])
+        return reply["exit"], reply["output"]
 
 
 def alive(folder: Path) -> bool:

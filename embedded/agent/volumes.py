@@ -127,12 +127,12 @@ class Volumes:
     def _keys(self, kind: str, source: Mapping[str, Any], mode: int) -> dict[str, File]:
         name = source.get("secretName") or source.get("name") or ""
         kinds = {"configMap": "ConfigMap", "secret": "Secret"}
-        found = self._lookup(kinds[kind], name)
-        if found is None:
+        source_object = self._lookup(kinds[kind], name)
+        if source_object is None:
             if source.get("optional"):
                 return {}
             raise ConfigProblem(f'{kind.lower()} "{name}" not found')
-        data = _bytes_data(found)
+        data = _bytes_data(source_object)
         items = source.get("items")
         if not items:
             return {key: File(value, mode) for key, value in data.items()}
@@ -158,10 +158,10 @@ class Volumes:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
         try:
-            answer = self._api.request("POST", path, body=body)
+            issued = self._api.request("POST", path, body=body)
         except ApiError as error:
             raise ConfigProblem(f"failed to fetch token: {error}") from error
-        token = str(answer["status"]["token"])
+        token = str(issued["status"]["token"])
         self._tokens[key] = (token, time.time() + seconds * _TOKEN_RENEWAL)
         return token
 
@@ -201,11 +201,11 @@ def _host_path(source: Mapping[str, Any]) -> Path:
     return path
 
 
-def _bytes_data(found: Object) -> dict[str, bytes]:
-    if found.get("kind") == "Secret":
-        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-    texts = {key: value.encode() for key, value in (found.get("data") or {}).items()}
-    return texts | {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+def _bytes_data(obj: Object) -> dict[str, bytes]:
+    if obj.get("kind") == "Secret":
+        return {key: base64.b64decode(value) for key, value in (obj.get("data") or {}).items()}
+    texts = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
+    return texts | {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
 
 
 def write_contents(folder: Path, files: Mapping[str, File]) -> bool:
@@ -247,11 +247,11 @@ def write_contents(folder: Path, files: Mapping[str, File]) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    found = {}
+    contents = {}
     for path in folder.rglob("*"):
         if path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
+            contents[str(path.relative_to(folder))] = path.read_bytes()
+    return contents
 
 
 def mounts(container: Mapping[str, Any], volumes: Mapping[str, Prepared], env: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -173,15 +173,15 @@ class PodWorker(PodContainers):
             return
         self._load_statuses(known)
         self.pod_ip = self._context.addresses.take(self.uid, known.get("podIP", ""))
-        found = Sandbox(self.folder, lambda state: self._messages.put(("state", found, state)))
+        earlier = Sandbox(self.folder, lambda state: self._messages.put(("state", earlier, state)))
         if sandbox.alive(self.folder):
             try:
-                states = {state["name"]: state for state in found.attach()}
+                states = {state["name"]: state for state in earlier.attach()}
             except SandboxGone as error:
                 _log.warning("pod %s: its first process does not answer and is ended: %s", pod_name(self.pod), error)
                 sandbox.end(self.folder)
             else:
-                self.sandbox = found
+                self.sandbox = earlier
                 launch.write_pod_files(self._context, self.pod_with_addresses())
                 self._adopt(states)
                 self._context.network_changed(False)

@@ -139,7 +139,7 @@ def remove_half_made(home: LocalHome, client: KubeClient) -> None:
 
 def _half_made(state: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """(apiVersion, kind, metadata) of each such object."""
-    begun = [found["resource"] for found in state.get("pending_operations") or [] if found["type"] == "creating"]
+    begun = [operation["resource"] for operation in state.get("pending_operations") or [] if operation["type"] == "creating"]
     for resource in begun:
         inputs = resource.get("inputs") or {}
         meta = inputs.get("metadata") or {}

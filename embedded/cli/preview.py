@@ -77,7 +77,7 @@ def _bare_project(home: LocalHome) -> Path:
 
 
 def _readable_copy(home: LocalHome, stack: str) -> Path:
-    """A copy of the stack's file for whoever has not its passphrase: without its salt, a placeholder in place of each secret."""
+    """A copy of the stack's file for anyone without its passphrase: without its salt, a placeholder in place of each secret."""
     file = project_folder() / f"Pulumi.{stack}.yaml"
     config = yaml.safe_load(file.read_text()).get("config") or {}
     hidden: list[str] = []

@@ -202,7 +202,7 @@ class Theatre:
         self.refused += refusals(self.ledger)
         self.ledger.unlink(missing_ok=True)
         if rest := self._export():
-            self.left += [f"in Pulumi's state: {found['urn'].rpartition('::')[2]}" for found in rest]
+            self.left += [f"in Pulumi's state: {resource['urn'].rpartition('::')[2]}" for resource in rest]
 
     # -- pulumi --------------------------------------------------------------------------------------------------------
 

@@ -32,10 +32,10 @@ def chat(
     console = terminal.console()
     settings = stack_settings(stack)
     with connection_to(settings) as connection:
-        found = in_stack_order(services(connection.client, settings.namespaces.services), settings)
-        if not found:
+        states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
+        if not states:
             raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
-        chosen = _chosen(found, service or [])
+        chosen = _chosen(states, service or [])
         answers = ask_all(
             connection,
             chosen,
@@ -104,11 +104,11 @@ def answers_table(states: Sequence[ServiceState], answers: dict[str, tuple[str, 
     return table
 
 
-def _chosen(found: Sequence[ServiceState], names: Sequence[str]) -> list[ServiceState]:
-    known = {state.name: state for state in found}
+def _chosen(states: Sequence[ServiceState], names: Sequence[str]) -> list[ServiceState]:
+    known = {state.name: state for state in states}
     if unknown := [name for name in names if name not in known]:
         raise Failure(f"no service {unknown[0]!r}; the services are {', '.join(known)}", code=2)
-    return [known[name] for name in names] if names else list(found)
+    return [known[name] for name in names] if names else list(states)
 
 
 def _number(value: float | None) -> str:

@@ -97,7 +97,7 @@ def _in_the_way(pod: Object) -> str | None:
 def _statuses(pod: Object) -> dict[str, Mapping[str, Any]]:
     status = pod.get("status") or {}
     both = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return {found["name"]: found for found in both}
+    return {status["name"]: status for status in both}
 
 
 def _why(pod: Object, waiting: Mapping[str, Any]) -> str:

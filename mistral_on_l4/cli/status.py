@@ -97,9 +97,9 @@ def _registered_models(connection: Connection) -> list[dict[str, str]]:
     settings = connection.settings
     try:
         with connection.service(service_name(settings.registry.name), settings.namespaces.registry) as url:
-            answer = requests.get(f"{url}{API}/registered_models", timeout=10)
-            answer.raise_for_status()
-            items = answer.json()["items"]
+            response = requests.get(f"{url}{API}/registered_models", timeout=10)
+            response.raise_for_status()
+            items = response.json()["items"]
     except ApiError as error:
         if error.status == 404:
             return []

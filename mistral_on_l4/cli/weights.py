@@ -54,10 +54,10 @@ def status(stack: StackOption = "local") -> None:
                 problems[prefix] = f"{state}: no manifest yet"
                 table.add_row(prefix, "-", "-", str(len(objects)), size, f"[yellow]{state}[/yellow]")
                 continue
-            found = manifest.problems(objects)
-            if found:
-                problems[prefix] = found[0]
-            state = f"[red]{found[0]}[/red]" if found else f"[green]complete[/green] since {manifest.finished}"
+            differences = manifest.problems(objects)
+            if differences:
+                problems[prefix] = differences[0]
+            state = f"[red]{differences[0]}[/red]" if differences else f"[green]complete[/green] since {manifest.finished}"
             table.add_row(prefix, manifest.repository, manifest.commit[:12], str(len(manifest.files)), size, state)
     Console().print(table)
     if problems:
@@ -74,9 +74,9 @@ def verify(
     problems: list[str] = []
     with store_of(settings) as store:
         for prefix in prefixes(settings):
-            found = read_all_back(store, prefix, Stop(), content=not listing)
-            problems += [f"{prefix} {problem}" for problem in found]
-            print(f"{prefix}: {'; '.join(found) or 'as its manifest says'}")
+            differences = read_all_back(store, prefix, Stop(), content=not listing)
+            problems += [f"{prefix} {problem}" for problem in differences]
+            print(f"{prefix}: {'; '.join(differences) or 'as its manifest says'}")
     if problems:
         raise Failure(f"{len(problems)} of what the manifests say is not so, such as: {problems[0]}")
 

@@ -1,6 +1,6 @@
 """What a running stack looks like from outside: its services, why one is not ready, and how to reach them.
 
-Reads the Kubernetes API only; whoever may read the stack's namespaces gets the same answers on every platform.
+Reads the Kubernetes API only, so it works on every platform for anyone who may read the stack's namespaces.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class ServiceState:
 def services(client: KubeClient, namespace: str) -> list[ServiceState]:
     """Every InferenceService of a namespace, by name. Raises ApiError; a cluster without KServe has none."""
     try:
-        found = client.list(API_VERSION, "InferenceService", namespace)["items"]
+        items = client.list(API_VERSION, "InferenceService", namespace)["items"]
     except ApiError as error:
         if error.status == 404:
             return []
         raise
     pods = client.list("v1", "Pod", namespace, label_selector="serving.kserve.io/inferenceservice")["items"]
-    return [_state(item, pods) for item in sorted(found, key=lambda item: str(item["metadata"]["name"]))]
+    return [_state(item, pods) for item in sorted(items, key=lambda item: str(item["metadata"]["name"]))]
 
 
 def in_stack_order(states: Sequence[ServiceState], settings: Settings) -> list[ServiceState]:
@@ -82,17 +82,17 @@ def _state(item: Object, pods: list[Object]) -> ServiceState:
 
 def condition(item: Mapping[str, Any], kind: str) -> str | None:
     """Status ("True", "False", "Unknown") of a condition of an object, or None if it has none of that type."""
-    for found in (item.get("status") or {}).get("conditions") or []:
-        if found["type"] == kind:
-            return str(found["status"])
+    for entry in (item.get("status") or {}).get("conditions") or []:
+        if entry["type"] == kind:
+            return str(entry["status"])
     return None
 
 
 def pod_problem(pod: Mapping[str, Any]) -> str | None:
     """Why a pod does not serve, in one line: cannot be placed, cannot start, keeps failing, or is still loading."""
-    for found in (pod.get("status") or {}).get("conditions") or []:
-        if found["type"] == "PodScheduled" and found["status"] == "False":
-            return f"cannot be placed: {found.get('message', found.get('reason', ''))}"
+    for entry in (pod.get("status") or {}).get("conditions") or []:
+        if entry["type"] == "PodScheduled" and entry["status"] == "False":
+            return f"cannot be placed: {entry.get('message', entry.get('reason', ''))}"
     for status in _statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _TROUBLE:
@@ -115,9 +115,9 @@ def _service_problem(item: Mapping[str, Any]) -> str:
     failure = (status.get("modelStatus") or {}).get("lastFailureInfo") or {}
     if failure.get("message"):
         return f"{failure.get('reason', 'failed')}: {failure['message']}"
-    for found in status.get("conditions") or []:
-        if found["status"] != "True" and found.get("message"):
-            return f"{found['type']}: {found['message']}"
+    for entry in status.get("conditions") or []:
+        if entry["status"] != "True" and entry.get("message"):
+            return f"{entry['type']}: {entry['message']}"
     return "its Deployment is not available yet"
 
 
