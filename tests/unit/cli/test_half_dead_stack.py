@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import requests
@@ -13,46 +14,44 @@ from typer.testing import CliRunner
 from mistral_on_l4.cli import Failure, chat, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
 from mistral_on_l4.cluster.chat import Answer, ChatError
-from mistral_on_l4.cluster.client import Unreachable
+from mistral_on_l4.cluster.client import KubeClient, Unreachable
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState
 
 
-class Client:
-    """A cluster with one ready service and a registry whose pod crashes."""
-
-    def list(self, api_version: str, kind: str, namespace: str, label_selector: str = "") -> dict[str, Any]:
-        meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
-        if kind == "InferenceService":
-            return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
-        if label_selector.startswith("app.kubernetes.io/name="):
-            waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
-            ended = {"terminated": {"message": "disk full"}}
-            containers = [{"name": "registry", "state": waiting, "lastState": ended}]
-            return {"items": [{"metadata": meta, "spec": {"containers": []}, "status": {"containerStatuses": containers}}]}
-        return {"items": []}
+def listed(api_version: str, kind: str, namespace: str | None = None, label_selector: str | None = None) -> dict[str, Any]:
+    """One ready service, and a registry whose pod crashes."""
+    meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
+    if kind == "InferenceService":
+        return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
+    if label_selector and label_selector.startswith("app.kubernetes.io/name="):
+        waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+        ended = {"terminated": {"message": "disk full"}}
+        containers = [{"name": "registry", "state": waiting, "lastState": ended}]
+        return {"items": [{"metadata": meta, "spec": {"containers": []}, "status": {"containerStatuses": containers}}]}
+    return {"items": []}
 
 
-class Connection:
-    """The way into that cluster."""
-
-    client = Client()
-    local = None
-
-    def __init__(self, refused: tuple[str, ...]) -> None:
-        self.settings = stack_settings("local")
-        self._refused = refused
+def connection_without(*refused: str) -> Any:
+    """A connection to that cluster, in which Services whose names begin with `refused` cannot be reached."""
 
     @contextmanager
-    def service(self, name: str, namespace: str) -> Iterator[str]:
-        if name.startswith(self._refused):
+    def service(name: str, namespace: str) -> Iterator[str]:
+        if name.startswith(refused):
             raise requests.ConnectionError
         yield f"http://{name}"
+
+    client = create_autospec(KubeClient, instance=True)
+    client.list.side_effect = listed
+    connection = create_autospec(Connection, instance=True, client=client, settings=stack_settings("local"), local=None)
+    connection.service.side_effect = service
+    return connection
 
 
 def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def connection_to(_: Any) -> Iterator[Connection]:
-        yield Connection(("private-ai-registry",))
+    def connection_to(_: Any) -> Iterator[Any]:
+        yield connection_without("private-ai-registry")
 
     monkeypatch.setattr(status, "connection_to", connection_to)
     ended = CliRunner().invoke(status.app, [])
@@ -73,13 +72,15 @@ def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch
     states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
     heard: list[str] = []
     with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
-        chat.ask_all(Connection(()), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}"))  # type: ignore[arg-type]
+        chat.ask_all(
+            connection_without("nothing"), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}")
+        )
     assert heard == ["first well", "last well"]
 
 
 def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def connect(_: Any) -> Iterator[Connection]:
+    def connect(_: Any) -> Iterator[Any]:
         raise Unreachable("https://127.0.0.1:6443", "connection refused")
         yield
 
