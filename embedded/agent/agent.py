@@ -1,4 +1,4 @@
-"""The agent: follows the API server and hands what it says to nodes, pods, proxy and provisioner."""
+"""The agent: follows the API server and passes every change on to nodes, pods, proxy and provisioner."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Agent:
                 raise TimeoutError(f"the list of every {informer.kind} did not come within {_START_SECONDS:.0f} s")
 
     def _remove_leftovers(self) -> None:
-        """Pods that were deleted while no agent ran, or never written down: nobody else will end them."""
+        """Ends pods that were deleted while no agent ran, or that the API server never knew."""
         sandbox.end_unrecorded(self._home.pods)
         for folder in sorted(self._home.pods.iterdir()) if self._home.pods.is_dir() else ():
             if folder.is_dir() and folder.name not in self._workers:

@@ -69,7 +69,7 @@ class Container:
         return pod_policy == "Always" or (pod_policy == "OnFailure" and exit_code != 0)
 
     def wait(self, reason: str, message: str = "") -> bool:
-        """Waiting, with a reason; True if that is news."""
+        """Sets the state to waiting, with a reason. True if that is a change."""
         waiting = {"reason": reason} | ({"message": message} if message else {})
         news = self.state.get("waiting") != waiting
         self.state = {"waiting": waiting}
@@ -77,7 +77,7 @@ class Container:
         return news
 
     def begin(self, started: float, now: float) -> None:
-        """It runs since `started` (epoch seconds); `now` is monotonic."""
+        """Sets the state to running since `started` (epoch seconds); `now` is monotonic."""
         self.state = {"running": {"startedAt": timestamp(started)}}
         self.launched = self.begun = True
         self.stopping = False

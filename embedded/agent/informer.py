@@ -1,4 +1,4 @@
-"""A kind of object, listed once and then watched: a local copy that follows the API server, and calls for every change."""
+"""Objects of one kind, listed once and then watched: a local copy that follows the API server, with a callback for every change."""
 
 from __future__ import annotations
 

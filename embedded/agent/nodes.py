@@ -71,7 +71,7 @@ def capacity(node: Object, machine: dict[str, str]) -> dict[str, str]:
 
 
 class NodeKeeper:
-    """Keeps the statuses and leases of the nodes it was told of. Its own thread; `update` and `forget` may be called from any."""
+    """Keeps the statuses and leases of known nodes up to date, on its own thread; `update` and `forget` may be called from any."""
 
     def __init__(self, api: KubeClient, recorder: Recorder, home: LocalHome, cluster: ClusterInfo) -> None:
         self._api, self._recorder, self._cluster = api, recorder, cluster

@@ -18,7 +18,7 @@ _EAGER_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one try found. message: kubelet's words for a failure."""
+    """The result of one try. message: kubelet's words for a failure."""
 
     success: bool
     message: str = ""

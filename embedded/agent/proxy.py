@@ -99,7 +99,7 @@ class Proxy:
         self._thread.start()
 
     def changed(self, wait: bool = False) -> None:
-        """Something the rules are made of is different. With `wait`, returns once the proxy has it, or after some seconds."""
+        """Says that the rules have to be computed again. With `wait`, returns once the proxy has them, or after some seconds."""
         with self._condition:
             self._wanted += 1
             mine = self._wanted
@@ -128,7 +128,7 @@ class Proxy:
                     time.sleep(0.5)
 
     def _drive(self) -> None:
-        """One life of the process."""
+        """Runs the process once, until it ends or the proxy is stopped."""
         ours, theirs = socket.socketpair()
         with self._log_file.open("ab") as out:
             self._log_file.chmod(0o600)
