@@ -1,4 +1,4 @@
-"""A connection to a cluster through the person's own kubectl."""
+"""A connection to the local cluster, or to another through the person's own kubectl."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from embedded.home import LocalHome
 from mistral_on_l4.cluster import connection
-from mistral_on_l4.cluster.connection import NoConnection
+from mistral_on_l4.cluster.connection import NoConnection, connect
+from mistral_on_l4.config.settings import settings_from
+from tests.support.cluster import pretend_started
+
+LOCAL = settings_from({"platform": "local"}, "local")
 
 
 @pytest.fixture
@@ -41,3 +46,27 @@ def test_a_kubectl_that_cannot_log_in_is_given_its_last_word(kubectl: Path) -> N
         connection._running_kubectl(["proxy"], "x(.)"),
     ):
         raise AssertionError("it must not come so far")
+
+
+def test_a_local_cluster_that_was_never_started_is_named_with_the_command_that_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path / "home"))
+    with (
+        pytest.raises(NoConnection, match=r"^no local cluster has been started in .*/home: start it with `make up`$"),
+        connect(LOCAL),
+    ):
+        raise AssertionError("it must not come so far")
+
+
+def test_kubectl_is_pointed_at_the_local_cluster_and_elsewhere_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path / "home"))
+    pretend_started(LocalHome.default(), "https://127.0.0.1:6443")
+    with connect(LOCAL) as local:
+        assert local.kubectl(["logs", "a"]) == (["kubectl", "logs", "a"], {"KUBECONFIG": str(tmp_path / "home" / "kubeconfig")})
+        elsewhere = connection.Connection(local.client, local.settings, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoConnection, match="kubectl is not on PATH: install it, and log in"):
+        elsewhere.kubectl(["logs", "a"])
