@@ -104,7 +104,8 @@ def strict(schema: Any) -> Any:
 def certificates() -> Engine:
     def program() -> None:
         provider = k8s.Provider("cluster", kubeconfig="{}")
-        StoreCertificate("store", StoreCertificateArgs("minio", ("registry",), "services"), provider, [])
+        args = StoreCertificateArgs("minio", ("registry",), "services")
+        StoreCertificate("store", args, pulumi.ResourceOptions(provider=provider))
 
     return run(program, Engine(outputs=OUTPUTS), "dev")
 
