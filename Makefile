@@ -21,11 +21,11 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing): install one, or name it with make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' has no venv module: install it (on Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@echo "Python environment: installing the locked packages into $(VENV) (a minute or two, once)"
+	@echo "Python environment: installing the locked packages into $(VENV) (a minute or two, once)" >&2
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --require-hashes -r requirements-dev.txt | \
 	  awk -v live=$$([ -t 2 ] && echo 1 || echo 0) '/^Collecting|already satisfied/ {++n; if (live) {printf "\r  %d packages", n; fflush()}} \
-	    /^Installing/ {printf "\r  %d packages; writing them\n", n; fflush()}'
+	    /^Installing/ {printf "\r  %d packages; writing them\n", n; fflush()}' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -210,7 +210,9 @@ class Plugin:
         checked = self.call("CheckConfig", provider_pb2.CheckRequest(urn=PROVIDER_URN, news=encode(values)))
         if checked.failures:
             raise Failed(checked.failures[0].reason)
-        self.call("Configure", provider_pb2.ConfigureRequest(args=checked.inputs, acceptSecrets=True))
+        # The provider reads the older of the protocol's two forms.
+        variables = {f"kubernetes:config:{key}": str(value) for key, value in decode(checked.inputs).items()}
+        self.call("Configure", provider_pb2.ConfigureRequest(variables=variables, args=checked.inputs, acceptSecrets=True))
         return self
 
     def resource(self, token: str, name: str = "thing") -> Resource:
