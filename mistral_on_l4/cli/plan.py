@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,8 @@ import typer
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner.catalogue import Catalogue, CatalogueError, load_catalogue
-from mistral_on_l4.planner.document import document
-from mistral_on_l4.planner.plan import PlanError, StackPlan
+from mistral_on_l4.planner.document import document, not_computed_document
+from mistral_on_l4.planner.plan import NotComputed, PlanError, StackPlan
 from mistral_on_l4.planner.request import Workload
 from mistral_on_l4.planner.stack import plan_stack
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
@@ -38,6 +39,7 @@ def plan(
     gpu_memory_utilization: Annotated[float | None, typer.Option(min=0.1, max=1.0, help="Share of the GPU for vLLM.")] = None,
     cpu_offload: Annotated[str, typer.Option(help="off, auto, or GiB of weights per GPU in node memory.")] = "off",
     engine: Annotated[str | None, typer.Option(help="Engine version of the catalogue.")] = None,
+    vllm_args: Annotated[str, typer.Option("--vllm-args", help="More of vLLM's own arguments, as one text.")] = "",
     region: Annotated[str | None, typer.Option(help="AWS region to price in.")] = None,
     users: Annotated[str, typer.Option(help="Numbers of concurrent users, by comma.")] = "1,5,10",
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 256,
@@ -62,6 +64,7 @@ def plan(
         "--kv-cache-dtype": kv_cache_dtype != "auto",
         "--gpu-memory-utilization": gpu_memory_utilization,
         "--cpu-offload": cpu_offload != "off",
+        "--vllm-args": vllm_args,
     }
     if not (model or config) and (misplaced := [option for option, value in given.items() if value]):
         raise Failure(f"{misplaced[0]} is for a checkpoint (--model, --config); a stack says it in Pulumi.{stack or 'dev'}.yaml", 2)
@@ -84,12 +87,17 @@ def plan(
                 cpu_offload=cpu_offload,
                 engine=engine,
                 region=region or "us-east-1",
+                extra_args=_split(vllm_args),
                 workload=workload,
             )
             catalogue = _priced(catalogue, question.region, live_prices)
             found = plan_checkpoint(question, catalogue)
         else:
             found = _stack_plan(stack or "dev", region, engine, workload, live_prices, catalogue)
+    except NotComputed as error:
+        if as_json:
+            print(json.dumps(not_computed_document(error), indent=2))
+        raise Failure(str(error), 2) from None
     except (PlanError, CatalogueError) as error:
         raise Failure(str(error), 2) from None
     _show(found, catalogue, as_json, as_markdown, live_prices)
@@ -147,6 +155,13 @@ def _show(found: StackPlan, catalogue: Catalogue, as_json: bool, as_markdown: bo
     screen = console()
     for renderable in report.tables(found, prices):
         screen.print(renderable, highlight=False)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise Failure(f"--vllm-args {text!r}: {error}", 2) from None
 
 
 def _users(text: str) -> tuple[int, ...]:

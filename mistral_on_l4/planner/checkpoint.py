@@ -2,24 +2,27 @@
 
 Everything follows from the shapes of a decoder-only transformer (Hugging Face's names):
 
-    layer    q [heads*d, h]  k, v [kv_heads*d, h]  o [h, heads*d]  gate, up [i, h]  down [h, i]  two norms [h]
-    outside  embed_tokens [vocabulary, h], lm_head [vocabulary, h] unless tied, norm [h]
+    layer    q [heads*d, h]  k, v [kv_heads*d, h]  o [h, heads*d]  gate, up [i, h]  down [h, i]  norms [h]
+    outside  embed_tokens [vocabulary, h], lm_head [vocabulary, h] unless tied, norm [h], the vision tower
 
-Quantization touches the linear layers only: FP8 and INT8 store one byte and a BF16 scale per output channel, INT4 half a byte and
-a BF16 scale per group of input columns (compressed-tensors, facts of the checkpoints' config.json). Embedding, head and norms stay
-in BF16. Checked against the hub's file lists in tests/unit/planner.
+Quantization touches the linear layers only. FP8 and INT8 store one byte and a BF16 scale per output channel (block FP8: an F32
+scale per block), INT4 half a byte and a BF16 scale per group of input columns, AWQ a zero point beside it, MXFP4 half a byte and
+one per 32, NVFP4 half a byte and one per 16 (compressed-tensors, ModelOpt, facts of the checkpoints' config.json). Embedding, head,
+norms and vision stay in BF16. Checked against the hub's file lists in tests/unit/planner.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mistral_on_l4.planner.catalogue.schema import Architecture, Quantization
 
 HALF = 2  # bytes of BF16 and FP16
-# Bytes per weight and columns that share one BF16 scale (0: one scale per output row).
-_STORED = {"none": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+FLOAT = 4
+_STORED = {"none": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "mxfp4": 0.5, "nvfp4": 0.5}
+# 4-bit floats: bytes of the scale that a group of columns shares.
+_GROUP_SCALE = {"mxfp4": 1, "nvfp4": 1}
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Weights:
     """Bytes of a checkpoint by what happens to them. Tensor parallelism splits all but the norms.
 
     linear_bytes: matrices of the layers with scales, without the routed experts; expert_bytes: all routed experts; head_bytes: 0 if
-    tied to the embedding; linear_parameters, expert_parameters, head_parameters: counts, for FLOPs; experts, experts_per_token: 0
-    for a dense model.
+    tied to the embedding; vision_bytes: of the vision tower; linear_parameters, expert_parameters, head_parameters: counts, for
+    FLOPs; experts, experts_per_token: 0 for a dense model.
     """
 
     linear_bytes: int
@@ -41,18 +44,23 @@ class Weights:
     head_parameters: int
     experts: int = 0
     experts_per_token: int = 0
+    vision_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes + self.norm_bytes
+        text = self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes + self.norm_bytes
+        return text + self.vision_bytes
 
     @property
     def layer_bytes(self) -> int:
         """What --cpu-offload-gb can move: parameters of decoder layers, never embedding or head."""
         return self.linear_bytes + self.expert_bytes
 
+    def without_vision(self) -> Weights:
+        return replace(self, vision_bytes=0)
+
     def per_gpu_bytes(self, tensor_parallel_size: int) -> float:
-        split = self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes
+        split = self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes + self.vision_bytes
         return split / tensor_parallel_size + self.norm_bytes
 
     def read_bytes(self, tensor_parallel_size: int, batch: int) -> float:
@@ -75,23 +83,50 @@ class Weights:
 
 def weights_of(architecture: Architecture, quantization: Quantization) -> Weights:
     """Bytes of a checkpoint from its shapes alone. Exact for the layouts that the module's docstring lists."""
-    stored = (quantization.scheme, quantization.group_size, quantization.quantized_head)
+    stored = Stored(
+        quantization.scheme,
+        quantization.group_size,
+        quantization.quantized_head,
+        quantization.block_size,
+        quantization.experts_only,
+        quantization.method.startswith("awq"),
+    )
     return _weights(architecture.dimensions, stored)
 
 
-@lru_cache(maxsize=4096)
-def _weights(dimensions: tuple[int, ...], stored: tuple[str, int, bool]) -> Weights:
-    (layers, h, heads, kv_heads, d, i, vocabulary, tied, bias, gated, experts, per_token, shared_i, dense_layers, dense_i) = (
-        dimensions
-    )
-    scheme, group, quantized_head = stored
+@dataclass(frozen=True)
+class Stored:
+    """What the size of a quantized matrix depends on. zeros: whether each group has a zero point beside its scale."""
 
-    def matrix(rows: int, columns: int, *, as_stored: bool = True) -> int:
-        if not as_stored or scheme == "none":
+    scheme: str
+    group: int
+    head: bool
+    block: tuple[int, int] | None
+    experts_only: bool
+    zeros: bool
+
+    def bytes_of(self, rows: int, columns: int) -> int:
+        if self.scheme == "none":
             return rows * columns * HALF
-        scales = rows * (-(-columns // group)) if group else rows
-        return int(rows * columns * _STORED[scheme]) + scales * HALF
+        size = int(rows * columns * _STORED[self.scheme])
+        if self.block:
+            return size + -(-rows // self.block[0]) * -(-columns // self.block[1]) * FLOAT
+        groups = -(-columns // self.group) if self.group else 1
+        if self.scheme in _GROUP_SCALE:
+            return size + rows * groups * _GROUP_SCALE[self.scheme]
+        return size + rows * groups * HALF + (rows * groups // 2 if self.zeros else 0)
 
+
+_PLAIN = Stored("none", 0, False, None, False, False)
+
+
+@lru_cache(maxsize=4096)
+def _weights(dimensions: tuple[int, ...], stored: Stored) -> Weights:
+    (layers, h, heads, kv_heads, d, i, vocabulary, tied, bias, gated, experts, per_token, shared_i, dense_layers, dense_i) = (
+        dimensions[:15]
+    )
+    biases, norms, positions, vision = dimensions[15:]
+    dense_stored = _PLAIN if stored.experts_only else stored
     mixed = layers - dense_layers if experts else 0
     attention = [(heads * d, h), (kv_heads * d, h), (kv_heads * d, h), (h, heads * d)]
 
@@ -99,24 +134,30 @@ def _weights(dimensions: tuple[int, ...], stored: tuple[str, int, bool]) -> Weig
         return [(width, h)] * (2 if gated else 1) + [(h, width)]
 
     router = [(experts, h)]
-    biases = (heads + 2 * kv_heads) * d * HALF if bias else 0
     # (how many times in the model, the matrices of it that are stored as the scheme says)
     parts = [(layers, attention)]
     parts += [(dense_layers, mlp(dense_i)), (mixed, mlp(shared_i) if shared_i else [])] if experts else [(layers, mlp(i))]
+    biased = layers * (heads + 2 * kv_heads) * d if bias else 0
+    expert_biases = 0
+    if biases:
+        biased += sum(times * rows for times, shapes in parts for rows, _ in shapes) - (layers * (heads + 2 * kv_heads) * d)
+        biased += mixed * experts
+        expert_biases = mixed * experts * sum(rows for rows, _ in mlp(i))
     embedding = vocabulary * h
     return Weights(
-        linear_bytes=sum(times * matrix(*shape) for times, shapes in parts for shape in shapes)
-        + mixed * sum(matrix(*shape, as_stored=False) for shape in router)
-        + layers * biases,
-        expert_bytes=mixed * experts * sum(matrix(*shape) for shape in mlp(i)),
-        embedding_bytes=embedding * HALF,
-        head_bytes=0 if tied else matrix(vocabulary, h, as_stored=quantized_head),
-        norm_bytes=(2 * layers + 1) * h * HALF,
+        linear_bytes=sum(times * dense_stored.bytes_of(*shape) for times, shapes in parts for shape in shapes)
+        + mixed * sum(_PLAIN.bytes_of(*shape) for shape in router)
+        + biased * HALF,
+        expert_bytes=mixed * experts * sum(stored.bytes_of(*shape) for shape in mlp(i)) + expert_biases * HALF,
+        embedding_bytes=(embedding + positions * h) * HALF,
+        head_bytes=0 if tied else (dense_stored if stored.head else _PLAIN).bytes_of(vocabulary, h),
+        norm_bytes=(norms * layers + 1) * h * HALF,
         linear_parameters=sum(times * rows * columns for times, shapes in [*parts, (mixed, router)] for rows, columns in shapes),
         expert_parameters=mixed * experts * sum(rows * columns for rows, columns in mlp(i)),
         head_parameters=embedding,
         experts=experts,
         experts_per_token=per_token,
+        vision_bytes=vision * HALF,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_on_l4.planner.plan import LoadPoint, Remedy, ServicePlan, StackPlan
+from mistral_on_l4.planner.plan import GIB, LoadPoint, NotComputed, Remedy, ServicePlan, StackPlan
 
 
 def document(plan: StackPlan) -> dict[str, Any]:
@@ -47,6 +47,13 @@ def service_document(service: ServicePlan) -> dict[str, Any]:
         "minutes_to_ready": round(service.minutes_to_ready, 1),
         "remedies": [_remedy(remedy) for remedy in service.remedies],
     }
+
+
+def not_computed_document(error: NotComputed) -> dict[str, Any]:
+    """What there is to say of a checkpoint without a rule: why, and the size of its weights where its headers tell it."""
+    weights = round(error.weights_bytes / GIB, 3) if error.weights_bytes else None
+    reason = f"not computed: {error.why}"
+    return {"services": [{"checkpoint": error.source, "fits": None, "reason": reason, "weights_gib": weights}]}
 
 
 def _usd_per_million(point: LoadPoint) -> float | None:

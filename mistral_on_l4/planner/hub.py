@@ -11,12 +11,16 @@ from typing import Any
 
 from mistral_on_l4.planner.catalogue.schema import Architecture, Quantization
 from mistral_on_l4.planner.checkpoint import HALF, Weights, weights_of
-from mistral_on_l4.planner.config_json import architecture_from, dtype_from, quantization_from
-from mistral_on_l4.planner.plan import PlanError
+from mistral_on_l4.planner.config_json import architecture_from, dtype_from
+from mistral_on_l4.planner.plan import NotComputed, PlanError
+from mistral_on_l4.planner.quantization import quantization_from
 
 TIMEOUT_SECONDS = 20
 _EMBEDDING = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
 _HEAD = ("lm_head.", "output.weight", "embed_out.")
+_VISION = ("vision", "visual.", "multi_modal_projector", "mm_projector", "image_newline", "mlp1.", "connector.")
+# ModelOpt's file beside a config.json that does not say how the checkpoint is quantized.
+QUANT_FILE = "hf_quant_config.json"
 
 
 class HubUnreachable(Exception):
@@ -54,9 +58,10 @@ def read_checkpoint(repository: str, *, revision: str | None = None, endpoint: s
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         # The one request that is not tried again: without a network it fails at once, a download after half a minute.
-        api.model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS)
+        info = api.model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS)
         path = api.hf_hub_download(repository, "config.json", revision=revision, etag_timeout=TIMEOUT_SECONDS)
         metadata = api.get_safetensors_metadata(repository, revision=revision, timeout=TIMEOUT_SECONDS)
+        beside = api.hf_hub_download(repository, QUANT_FILE, revision=revision) if QUANT_FILE in _names(info) else None
     except hub.GatedRepoError:
         raise HubRefused(
             f"{repository} is gated: accept its terms on the hub, and set HF_TOKEN to a token of that account"
@@ -84,12 +89,21 @@ def read_checkpoint(repository: str, *, revision: str | None = None, endpoint: s
         raise HubUnreachable(_one_line(error)) from None
     except ValueError as error:
         raise PlanError(f"{repository}: its metadata is corrupt: {_one_line(error)}") from None
+    config = _read(path, f"config.json of {repository}")
+    quantized = _read(beside, f"{QUANT_FILE} of {repository}") if beside else None
+    return checkpoint_from(repository, config, metadata.files_metadata, quantized)
+
+
+def _names(info: Any) -> set[str]:
+    return {file.rfilename for file in info.siblings or ()}
+
+
+def _read(path: str, source: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise PlanError(f"config.json of {repository} is not text") from None
-    config = parse_config(text, f"config.json of {repository}")
-    return checkpoint_from(repository, config, metadata.files_metadata)
+        raise PlanError(f"{source} is not text") from None
+    return parse_config(text, source)
 
 
 def parse_config(text: str, source: str) -> dict[str, Any]:
@@ -103,13 +117,21 @@ def parse_config(text: str, source: str) -> dict[str, Any]:
     return config
 
 
-def checkpoint_from(repository: str, config: Mapping[str, Any], files: Mapping[str, Any]) -> HubCheckpoint:
-    """Facts from config.json and the parsed headers by file (huggingface_hub's SafetensorsFileMetadata). Raises PlanError."""
+def checkpoint_from(
+    repository: str, config: Mapping[str, Any], files: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+) -> HubCheckpoint:
+    """Facts from config.json and the parsed headers by file (huggingface_hub's SafetensorsFileMetadata).
+
+    beside: hf_quant_config.json. Raises PlanError; NotComputed with the bytes of the headers.
+    """
     source = f"config.json of {repository}"
-    architecture, quantization = architecture_from(config, source), quantization_from(config, source)
     tensors = [(name, info) for file in files.values() for name, info in file.tensors.items()]
     if not tensors:
         raise PlanError(f"{repository}: its safetensors headers list no tensors")
+    try:
+        architecture, quantization = architecture_from(config, source), quantization_from(config, source, beside)
+    except NotComputed as error:
+        raise error.with_weights(sum(info.data_offsets[1] - info.data_offsets[0] for _, info in tensors)) from None
     sizes = [max((info.data_offsets[1] for info in file.tensors.values()), default=0) for file in files.values()]
     weights = _weights(architecture, quantization, tensors)
     return HubCheckpoint(repository, architecture, quantization, weights, max(sizes) / 1e9, len(tensors), dtype_from(config))
@@ -117,13 +139,15 @@ def checkpoint_from(repository: str, config: Mapping[str, Any], files: Mapping[s
 
 def _weights(architecture: Architecture, quantization: Quantization, tensors: Iterable[tuple[str, Any]]) -> Weights:
     """Bytes as listed, by what they are; counts of parameters, for FLOPs, from the shapes of the architecture."""
-    linear = experts = embedding = head = norm = 0
+    linear = experts = embedding = head = norm = vision = 0
     for name, info in tensors:
         size = info.data_offsets[1] - info.data_offsets[0]
         # A matrix stored in 32 bits is loaded in 16.
         if info.dtype == "F32" and len(info.shape) > 1 and quantization.scheme == "none":
             size = size // 4 * HALF
-        if name.endswith(_EMBEDDING):
+        if any(part in name for part in _VISION):
+            vision += size
+        elif name.endswith(_EMBEDDING):
             embedding += size
         elif name.startswith(_HEAD) or ".lm_head." in name:
             head += size
@@ -145,6 +169,7 @@ def _weights(architecture: Architecture, quantization: Quantization, tensors: It
         head_parameters=shapes.head_parameters,
         experts=architecture.experts,
         experts_per_token=architecture.experts_per_token,
+        vision_bytes=vision,
     )
 
 

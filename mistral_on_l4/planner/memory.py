@@ -27,20 +27,54 @@ def memory_use(request: ServiceRequest, offload_gib: float = 0.0) -> MemoryUse:
     budget = request.gpu.visible_gib * request.gpu_memory_utilization
     weights = request.weights.per_gpu_bytes(request.gpus) / GIB
     non_torch = engine.non_torch_tp_gib if parallel else engine.non_torch_gib
-    graphs = 0.0 if "--enforce-eager" in request.flags else engine.graphs_gib
+    graphs = graphs_gib(request)
     activation = activation_gib(request)
-    kv = budget - (weights - offload_gib) - activation - non_torch - (graphs if engine.graphs_in_budget else 0.0)
+    inside = workspace_gib(request) + (graphs if engine.graphs_in_budget else 0.0)
+    kv = budget - (weights - offload_gib) - activation - non_torch - inside
     return MemoryUse(
         visible_gib=request.gpu.visible_gib,
         budget_gib=budget,
         weights_gib=weights,
         resident_weights_gib=weights - offload_gib,
         activation_gib=activation,
-        non_torch_gib=non_torch,
+        non_torch_gib=non_torch + workspace_gib(request),
         graphs_gib=graphs,
         kv_gib=kv,
         kv_bytes_per_token=request.kv_bytes_per_token,
     )
+
+
+def capture_sizes(request: ServiceRequest) -> tuple[int, int]:
+    """(graphs of mixed steps, graphs of decoding steps) that 0.33 captures: 1, 2, 4, by 8 below 256, by 16 from there.
+
+    Up to twice the sequences, 512 at most and no more than a step's tokens; decoding steps up to the sequences (config/vllm.py).
+    """
+    largest = min(512, 2 * request.sequences, request.batched_tokens)
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
+    mixed = [size for size in sizes if size <= largest]
+    return len(mixed), sum(size <= request.sequences for size in mixed)
+
+
+def graphs_gib(request: ServiceRequest) -> float:
+    """What CUDA graphs take: as a whole, or by their number; more for the kernels of experts. Nothing in eager mode."""
+    engine, shape = request.engine, request.architecture
+    if request.eager:
+        return 0.0
+    base = engine.graphs_gib
+    if engine.graph_mib:
+        base = sum(capture_sizes(request)) * engine.graph_mib / 1024
+    return base + (engine.mixture_graphs_gib_per_layer * shape.layers if shape.experts else 0.0)
+
+
+def workspace_gib(request: ServiceRequest) -> float:
+    """FlashInfer's workspaces, and what Marlin's MXFP4 experts take once compiled; both inside the budget."""
+    engine, size = request.engine, 0.0
+    if request.attention_backend == "FLASHINFER":
+        full = 0 if request.eager else capture_sizes(request)[1]
+        size += engine.flashinfer_gib + full * engine.flashinfer_graph_mib / 1024
+    if request.loaded_as.scheme == "mxfp4" and request.gpu.compute_capability < 9.0 and not request.eager:
+        size += engine.mxfp4_compiled_gib
+    return size
 
 
 def activation_gib(request: ServiceRequest) -> float:
@@ -107,7 +141,7 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
         head = f"{loaded:.2f} GiB of weights after offloading {offload_gib:.1f}, {memory.visible_gib:.2f} GiB visible"
     engine = request.engine
     # What NCCL takes before the engine looks was reported with NVLink; over PCIe its buffers are small.
-    linked = request.gpus > 1 and request.gpu.all_reduce_gbs
+    linked = request.gpus > 1 and request.gpu.nvlink
     free = memory.visible_gib - (engine.context_tp_gib if linked else engine.context_gib)
     peak = loaded
     if request.online_fp8 and request.engine.online_fp8_peak == "unquantized":
@@ -135,11 +169,14 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
             f"{head}: to serve one request of {request.max_model_len} tokens, {needed:.2f} GiB KV cache is needed, which is "
             f"larger than the available {memory.kv_gib:.2f} GiB; at most {longest_request(request, memory)} tokens"
         )
-    # At its default utilization every engine leaves room for graphs; above, the room is what contexts and NCCL leave of the rest.
+    # At its default utilization every engine leaves room for the graphs of a dense model; above, and for the larger ones of a
+    # mixture, the room is what contexts and NCCL leave of the rest.
     beside = memory.visible_gib - memory.budget_gib - (engine.context_tp_gib if request.gpus > 1 else engine.context_gib)
-    above_default = request.gpu_memory_utilization > engine.default_gpu_memory_utilization
-    if not engine.graphs_in_budget and above_default and beside < memory.graphs_gib:
-        highest = max(engine.default_gpu_memory_utilization, _floor_hundredth(request, memory.graphs_gib))
+    mixture = bool(request.architecture.experts)
+    uncertain = mixture or request.gpu_memory_utilization > engine.default_gpu_memory_utilization
+    if not engine.graphs_in_budget and uncertain and beside < memory.graphs_gib:
+        lowest = 0.0 if mixture else engine.default_gpu_memory_utilization
+        highest = max(lowest, _floor_hundredth(request, memory.graphs_gib))
         return (
             f"{head}: utilization {request.gpu_memory_utilization:.2f} leaves {max(0.0, beside):.2f} GiB beside it, CUDA graphs "
             f"take {memory.graphs_gib:.1f}: out of memory while capturing; at most {highest:.2f}, or --enforce-eager"

@@ -21,6 +21,21 @@ class PlanError(Exception):
     """The request names something that the planner does not know, or that contradicts itself. One line, for people."""
 
 
+class NotComputed(PlanError):
+    """The planner has no rule for the checkpoint, and does not guess. weights_bytes: what is known all the same, 0 if nothing is.
+
+    str() is `SOURCE: not computed: WHY`, one line.
+    """
+
+    def __init__(self, source: str, why: str, weights_bytes: int = 0) -> None:
+        self.source, self.why, self.weights_bytes = source, why, weights_bytes
+        known = f"; its weights are {weights_bytes / GIB:.2f} GiB" if weights_bytes else ""
+        super().__init__(f"{source}: not computed: {why}{known}")
+
+    def with_weights(self, weights_bytes: int) -> NotComputed:
+        return NotComputed(self.source, self.why, weights_bytes)
+
+
 @dataclass(frozen=True)
 class MemoryUse:
     """Where the memory of one GPU goes, in GiB. `resident_weights_gib` is what stays on the GPU after offloading.

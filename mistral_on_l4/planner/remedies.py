@@ -125,7 +125,7 @@ def _fewer(request: ServiceRequest) -> Iterator[int]:
 
 
 def _smaller(request: ServiceRequest) -> Iterator[VariantName]:
-    stored = {"none": 16, "fp8": 8, "int8": 8, "int4": 4}[request.loaded_as.scheme]
+    stored = {"none": 16, "fp8": 8, "int8": 8}.get(request.loaded_as.scheme, 4)
     if stored > 8:
         yield "fp8"
     if stored > 4:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from mistral_on_l4.planner.catalogue.schema import Architecture, Engine, Gpu, Instance, Quantization
+from mistral_on_l4.planner.catalogue.schema import Architecture, Engine, Gpu, Instance, Kernel, Quantization
 from mistral_on_l4.planner.checkpoint import Weights, kv_bytes_per_token, weights_of
 
 # Quantization scheme of a variant, for a checkpoint that does not exist yet or is quantized while loading.
@@ -58,6 +58,7 @@ class ServiceRequest:
     dtype: str = "auto"
     extra_args: tuple[str, ...] = ()
     exact: Weights | None = None
+    unsupported: str = ""
     largest_file_gb: float = 5.0
     workload: Workload = field(default_factory=Workload)
 
@@ -81,12 +82,41 @@ class ServiceRequest:
 
     @cached_property
     def weights(self) -> Weights:
-        """What the GPUs hold in the end."""
-        return weights_of(self.architecture, self.loaded_as) if self.online_fp8 else self.file_weights
+        """What the GPUs hold in the end: without the vision tower where vLLM is told to serve the language model only."""
+        held = weights_of(self.architecture, self.loaded_as) if self.online_fp8 else self.file_weights
+        return held.without_vision() if "--language-model-only" in self.flags else held
+
+    @cached_property
+    def cache_dtype(self) -> str:
+        """What the KV cache is in: as asked for, or as the checkpoint says where the engine follows it."""
+        follows = self.kv_cache_dtype == "auto" and self.engine.kv_from_checkpoint
+        return self.quantization.kv_cache or "auto" if follows else self.kv_cache_dtype
 
     @cached_property
     def kv_bytes_per_token(self) -> int:
-        return kv_bytes_per_token(self.architecture, self.kv_cache_dtype, self.gpus)
+        return kv_bytes_per_token(self.architecture, self.cache_dtype, self.gpus)
+
+    @property
+    def eager(self) -> bool:
+        return "--enforce-eager" in self.flags
+
+    @cached_property
+    def attention_backend(self) -> str:
+        """FLASHINFER where it is asked for, or the engine needs it for an FP8 cache below compute capability 9.0; else ""."""
+        asked = self.flags.get("--attention-backend", "").upper()
+        needed = self.engine.flashinfer_for_fp8_cache and self.cache_dtype.startswith("fp8") and self.gpu.compute_capability < 9.0
+        return "FLASHINFER" if asked == "FLASHINFER" or (not asked and needed) else ""
+
+    @cached_property
+    def kernel(self) -> Kernel | None:
+        """The kernel of the layers' matrices, where the catalogue knows of one for format, card and engine."""
+        loaded = self.loaded_as
+        name = f"{loaded.scheme}-block" if loaded.block_size else loaded.scheme
+        capability = self.gpu.compute_capability
+        for kernel in self.engine.kernels:
+            if name in kernel.formats and kernel.capability[0] <= capability <= kernel.capability[1]:
+                return kernel
+        return None
 
     @property
     def large_card(self) -> bool:
@@ -100,9 +130,19 @@ class ServiceRequest:
 
     @cached_property
     def batched_tokens(self) -> int:
-        """Tokens of one step at most: --max-num-batched-tokens, or the engine's default for the card."""
+        """Tokens of one step at most: --max-num-batched-tokens, or the engine's default for the card.
+
+        Without chunked prefill a whole prompt is one step, so the default is the greatest length (engine/arg_utils.py).
+        """
         given = self.flags.get("--max-num-batched-tokens")
-        return self.engine.max_num_batched_tokens[self.large_card] if given is None else readable_int(given) or 1
+        if given is not None:
+            return readable_int(given) or 1
+        usual = self.engine.max_num_batched_tokens[self.large_card]
+        return usual if self.chunked_prefill else max(usual, self.max_model_len)
+
+    @property
+    def chunked_prefill(self) -> bool:
+        return "--no-enable-chunked-prefill" not in self.flags
 
     @property
     def half_dtype(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mistral_on_l4.planner.plan import PlanError
+from math import floor
+
+from mistral_on_l4.planner.plan import GIB, PlanError
 from mistral_on_l4.planner.request import ServiceRequest, readable_int
 
 # Flags that the plan writes itself, and the setting that each belongs to: a second value would make the plan wrong.
@@ -19,7 +21,14 @@ OWNED = {
 }
 # Flags that split or cache the model in ways that the planner does not compute.
 UNPLANNED = ("--pipeline-parallel-size", "--data-parallel-size", "--speculative-config", "--kv-cache-memory-bytes", "--swap-space")
-TAKES_NO_VALUE = ("--enforce-eager", "--enable-chunked-prefill", "--trust-remote-code", "--enable-auto-tool-choice")
+TAKES_NO_VALUE = (
+    "--enforce-eager",
+    "--enable-chunked-prefill",
+    "--no-enable-chunked-prefill",
+    "--language-model-only",
+    "--trust-remote-code",
+    "--enable-auto-tool-choice",
+)
 
 
 def check_flags(request: ServiceRequest) -> None:
@@ -36,6 +45,10 @@ def check_flags(request: ServiceRequest) -> None:
             raise PlanError(
                 f"{request.name}: extraArgs gives {flag} the value {flags[flag]!r}, but it takes none: vLLM would not start"
             )
+    if "--language-model-only" in flags and not request.engine.language_model_only:
+        raise PlanError(
+            f"{request.name}: vLLM {request.engine.version} has no --language-model-only: it would not start, newer engines would"
+        )
     tokens = flags.get("--max-num-batched-tokens")
     if tokens is not None and not readable_int(tokens):
         raise PlanError(
@@ -47,6 +60,8 @@ def refusal_of(request: ServiceRequest) -> str | None:
     """Why the engine refuses the combination, in its own words; None if it does not."""
     shape, gpu, tp = request.architecture, request.gpu, request.gpus
     capability = gpu.compute_capability
+    if request.unsupported:
+        return request.unsupported
     asked = request.flags.get("--quantization")
     stored = request.quantization.method
     if asked and stored not in ("none", asked):
@@ -58,6 +73,12 @@ def refusal_of(request: ServiceRequest) -> str | None:
         return f"Cannot find the config file for {asked}: {request.checkpoint} is not quantized; leave --quantization out"
     if lacking := _capability_refusal(request):
         return lacking
+    if request.half_dtype == "float16" and not shape.float16:
+        no_other = f", and {gpu.name} has no bfloat16: no dtype is left" if capability < 8.0 else ""
+        return (
+            f"The model type {shape.model_type!r} does not support float16. Reason: Numerical instability. Please use bfloat16 or "
+            f"float32 instead.{no_other}"
+        )
     if request.half_dtype == "bfloat16" and capability < 8.0:
         return (
             f"Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your {gpu.name} GPU has compute "
@@ -72,6 +93,12 @@ def refusal_of(request: ServiceRequest) -> str | None:
         )
     if uneven := _uneven_split(request):
         return uneven
+    if not request.chunked_prefill and request.batched_tokens < request.max_model_len:
+        return (
+            f"max_num_batched_tokens ({request.batched_tokens}) is smaller than max_model_len ({request.max_model_len}). This "
+            "effectively limits the maximum sequence length to max_num_batched_tokens and makes vLLM reject longer sequences. "
+            "Please increase max_num_batched_tokens or decrease max_model_len."
+        )
     if request.max_num_seqs and request.max_num_seqs > request.batched_tokens:
         return (
             f"max_num_batched_tokens ({request.batched_tokens}) must be greater than or equal to max_num_seqs "
@@ -91,6 +118,8 @@ def _uneven_split(request: ServiceRequest) -> str | None:
     widths = [width for width in (shape.intermediate, shape.dense_intermediate, shape.shared_intermediate) if width]
     if uneven := next((width for width in widths if width % tp), None):
         return f"{uneven} is not divisible by {tp}: the MLP's width over tensor parallel size"
+    if stored.block_size:
+        return _cut_block(request, stored.block_size)
     group = stored.group_size if stored.method != "bitsandbytes" else 0
     if tp == 1 or not group:
         return None
@@ -107,6 +136,30 @@ def _uneven_split(request: ServiceRequest) -> str | None:
     return None
 
 
+def _cut_block(request: ServiceRequest, block: tuple[int, int]) -> str | None:
+    """A block of weights that share a scale must lie on one GPU whole (layers/quantization/utils/fp8_utils.py)."""
+    shape, tp = request.architecture, request.gpus
+    rows, columns = block
+    expert = shape.intermediate // tp
+    if shape.experts and expert % rows:
+        return (
+            f"The output_size of gate's and up's weight = {expert} is not divisible by weight quantization block_n = {rows}. "
+            f"({shape.intermediate} over {tp} GPUs)"
+        )
+    if shape.experts and tp > 1 and expert % columns:
+        return f"The input_size of down's weight = {expert} is not divisible by weight quantization block_k = {columns}."
+    dense = [shape.dense_intermediate, shape.shared_intermediate] if shape.experts else [shape.intermediate]
+    queries = shape.heads * shape.head_dim
+    keys = max(1, shape.kv_heads // tp) * shape.head_dim
+    merged = [width // tp for width in dense if width] + [queries // tp, keys]
+    if cut := next((size for size in merged if size % rows), None):
+        return f"Weight output_partition_size = {cut} is not divisible by weight quantization block_n = {rows}."
+    inputs = [width // tp for width in dense if width] + [queries // tp]
+    if tp > 1 and (cut := next((size for size in inputs if size % columns), None)):
+        return f"Weight input_size_per_partition = {cut} is not divisible by weight quantization block_k = {columns}."
+    return None
+
+
 def _capability_refusal(request: ServiceRequest) -> str | None:
     """GPTQ, AWQ and bitsandbytes have kernels for every card of the catalogue; INT8 times INT8 has them from 7.5 on."""
     engine, capability, loaded = request.engine, request.gpu.compute_capability, request.loaded_as
@@ -115,8 +168,12 @@ def _capability_refusal(request: ServiceRequest) -> str | None:
     minimum = 7.5 if loaded.scheme == "int8" and not loaded.weight_only else 0.0
     if loaded.scheme == "fp8" or (compressed and integers):
         minimum = engine.weight_only_capability
+    if loaded.method == "modelopt":
+        minimum = engine.modelopt_capability
     if loaded.method == "fbgemm_fp8":
         minimum = 8.0
+    if loaded.scheme in ("mxfp4", "nvfp4"):
+        minimum = engine.mxfp4_capability if loaded.scheme == "mxfp4" else engine.nvfp4_capability
     if capability >= minimum:
         return None
     if compressed and not request.online_fp8:
@@ -150,12 +207,35 @@ def warnings_of(request: ServiceRequest) -> list[str]:
             f"{request.gpu.name} (compute capability {capability}) has no FP8 arithmetic: weights stay FP8, and are multiplied in "
             "16 bits (weight-only, slower prefill)"
         )
+    if request.loaded_as.scheme == "nvfp4":
+        notes.append(f"{request.gpu.name} (compute capability {capability}) multiplies NVFP4 in 16 bits (weight-only)")
+    if request.weights.vision_bytes:
+        notes.append(
+            f"the vision tower's {request.weights.vision_bytes / GIB:.2f} GiB are counted, the profile run of its largest image is "
+            "not: the KV cache will be smaller"
+        )
+    notes += _outside_notes(request)
     work = request.workload
     if work.prompt_tokens + work.output_tokens > request.max_model_len:
         notes.append(
             f"speeds are those of {work.prompt_tokens} tokens in and {work.output_tokens} out, but vLLM refuses a request of more "
             f"than {request.max_model_len}: --prompt-tokens and --output-tokens change them"
         )
-    if request.kv_cache_dtype.startswith("fp8") and capability < 8.9:
+    if request.cache_dtype.startswith("fp8") and capability < 8.9:
         notes.append(f"an FP8 KV cache was not verified on {request.gpu.name} (compute capability {capability})")
     return notes
+
+
+def _outside_notes(request: ServiceRequest) -> list[str]:
+    """Where contexts and NCCL of four GPUs without NVLink leave less than the budget supposes."""
+    outside, gpu = request.engine.nccl_outside_gib, request.gpu
+    if request.gpus < 4 or gpu.nvlink or not outside:
+        return []
+    left = gpu.visible_gib * (1 - request.gpu_memory_utilization)
+    if left >= outside:
+        return []
+    highest = floor((1 - outside / gpu.visible_gib) * 100) / 100
+    return [
+        f"contexts and NCCL of four GPUs without NVLink took {outside:.1f} GiB each beside the budget (measured on vLLM 0.29), "
+        f"utilization {request.gpu_memory_utilization:.2f} leaves {left:.1f}: above {highest:.2f} warm-up may run out of memory"
+    ]

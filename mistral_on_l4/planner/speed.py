@@ -25,6 +25,8 @@ class Speed:
     def __init__(self, request: ServiceRequest, calibration: Calibration, offload_gib: float = 0.0) -> None:
         self.request, self.calibration, self.offload_gib = request, calibration, offload_gib
         self.bandwidth = request.gpu.bandwidth_gbs * GIGA * calibration.bandwidth_efficiency
+        if request.kernel:
+            self.bandwidth *= request.kernel.decode_share
 
     # -- parts of a step, in ms ----------------------------------------------------------------------------------------
 
@@ -51,7 +53,8 @@ class Speed:
         if gpus == 1:
             return 0.0
         gpu, shape = request.gpu, request.architecture
-        bus = (gpu.all_reduce_gbs or gpu.link_gbs * self.calibration.fabric_efficiency) * GIGA
+        measured = [gbs for count, gbs in sorted(gpu.all_reduce_gbs.items()) if count <= gpus]
+        bus = (measured[-1] if measured else gpu.link_gbs * self.calibration.fabric_efficiency) * GIGA
         volume = tokens * shape.hidden * HALF * 2 * (gpus - 1) / gpus
         return 2 * shape.layers * (gpu.all_reduce_us * 1e-3 + volume / bus * 1e3)
 
@@ -120,9 +123,12 @@ class Speed:
 
     def _rates(self) -> tuple[float, float]:
         """FLOPs per second of activations times unquantized weights, and times the layers' own."""
-        request = self.request
+        request, kernel = self.request, self.request.kernel
         flops = request.gpu.tflops
-        share = self.calibration.compute_efficiency * TERA
+        share = (request.gpu.prefill_share or self.calibration.compute_efficiency) * TERA
         half = flops.get("bf16") or flops["fp16"]
         native = request.loaded_as.scheme in ("fp8", "int8") and not request.loaded_as.weight_only and "fp8" in flops
-        return half * share, (flops["fp8"] if native else half) * share
+        if kernel:
+            native = native and kernel.native
+        layers = (flops["fp8"] if native else half) * (kernel.prefill_share if kernel else 1.0)
+        return half * share, layers * share

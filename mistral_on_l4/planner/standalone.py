@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from mistral_on_l4.planner import rules
-from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Quantization, unknown
-from mistral_on_l4.planner.checkpoint import Weights
-from mistral_on_l4.planner.config_json import architecture_from, dtype_from, quantization_from
+from mistral_on_l4.planner.catalogue.families import registry_of
+from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Engine, Quantization, unknown
+from mistral_on_l4.planner.checkpoint import Weights, weights_of
 from mistral_on_l4.planner.hosting import Moves, readiness, seed_minutes
-from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, parse_config, read_checkpoint
-from mistral_on_l4.planner.plan import CostLine, PlanError, StackPlan
+from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, read_checkpoint
+from mistral_on_l4.planner.local_files import read_local
+from mistral_on_l4.planner.plan import CostLine, NotComputed, PlanError, StackPlan
 from mistral_on_l4.planner.remedies import cheapest_instance, remedies_for
 from mistral_on_l4.planner.request import FORMATS, ServiceRequest, Workload
 from mistral_on_l4.planner.service import judge, plan_service
@@ -53,6 +54,7 @@ class Question:
     engine: str | None = None
     region: str = "us-east-1"
     endpoint: str | None = None
+    extra_args: tuple[str, ...] = ()
     workload: Workload = field(default_factory=Workload)
 
 
@@ -69,6 +71,10 @@ class Found:
     largest_file_gb: float = 5.0
     dtype: str = "auto"
     note: str | None = None
+
+    @property
+    def file_weights_bytes(self) -> int:
+        return (self.exact or weights_of(self.architecture, self.quantization)).total_bytes
 
 
 def plan_checkpoint(question: Question, catalogue: Catalogue) -> StackPlan:
@@ -107,7 +113,9 @@ def plan_checkpoint(question: Question, catalogue: Catalogue) -> StackPlan:
         kv_cache_dtype=question.kv_cache_dtype,
         cpu_offload=_offload(question.cpu_offload),
         dtype=found.dtype,
+        extra_args=question.extra_args,
         exact=found.exact,
+        unsupported=_unsupported(found, engine_name, engine),
         largest_file_gb=found.largest_file_gb,
         workload=work,
     )
@@ -190,17 +198,33 @@ def find_checkpoint(question: Question, catalogue: Catalogue) -> Found:
     return _precise(found, precision)
 
 
+def _unsupported(found: Found, engine_name: str, engine: Engine) -> str:
+    """Why the engine refuses the architecture, "" if it serves it. Raises NotComputed for one that its registry does not hold."""
+    registry, family = registry_of(engine_name), found.architecture.family
+    if registry is None or family in registry.names:
+        return ""
+    if last := registry.previously.get(family):
+        return (
+            f"Model architecture {family} was supported in vLLM until v{last}, and is not supported anymore in {engine.version}: "
+            "take an older engine"
+        )
+    raise NotComputed(
+        found.repository, f"vLLM {engine.version} has no class of its own for {family} in its registry", found.file_weights_bytes
+    )
+
+
 def _from_file(path: Path, name: str | None) -> Found:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
-        raise PlanError(f"--config {path}: {reason}") from None
-    config = parse_config(text, str(path))
-    quantization = quantization_from(config, str(path))
-    label = name or str(config.get("_name_or_path") or path.parent.absolute().name or "checkpoint")
-    architecture = architecture_from(config, str(path))
-    return Found(label, _variant_of(quantization), label, architecture, quantization, dtype=dtype_from(config))
+    local = read_local(path, name)
+    return Found(
+        local.label,
+        _variant_of(local.quantization),
+        local.label,
+        local.architecture,
+        local.quantization,
+        exact=local.exact,
+        largest_file_gb=local.largest_file_gb,
+        dtype=local.dtype,
+    )
 
 
 def _from_catalogue(catalogue: Catalogue, key: str, precision: str) -> Found:
@@ -230,7 +254,7 @@ def _precise(found: Found, precision: str) -> Found:
 
 
 def _variant_of(quantization: Quantization) -> str:
-    return {"none": "bf16", "fp8": "fp8", "int8": "int8", "int4": "w4a16"}[quantization.scheme]
+    return {"none": "bf16", "int4": "w4a16"}.get(quantization.scheme, quantization.scheme)
 
 
 def _all_names(catalogue: Catalogue) -> list[str]:

@@ -83,3 +83,7 @@ def _sources_of(path: str, value: Any, inherited: Mapping[str, str]) -> Iterator
         for key, item in value.items():
             if isinstance(item, BaseModel):
                 yield from _sources_of(f"{path}.{key}", item, inherited)
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            if isinstance(item, Record):
+                yield from _sources_of(f"{path}.{number}", item, inherited)

@@ -52,7 +52,9 @@ class Architecture(BaseModel):
 
     experts, experts_per_token: of a mixture-of-experts layer (0: dense; `intermediate` is then one expert's); dense_layers,
     dense_intermediate: how many of a mixture's layers are dense all the same, and their width; gated: whether the MLP has gate
-    and up (SwiGLU) or one up matrix; sliding_layers, sliding_window: how many layers attend over how many last tokens only.
+    and up (SwiGLU) or one up matrix; sliding_layers, sliding_window: how many layers attend over how many last tokens only;
+    attention_bias: of query, key and value; biases: of all matrices; layer_norms: per layer; embedded_positions: rows of a learned
+    position embedding; vision_parameters: of the vision tower and its projector; float16: whether vLLM serves the family in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +77,12 @@ class Architecture(BaseModel):
     dense_intermediate: int = Field(default=0, ge=0)
     sliding_layers: int = Field(default=0, ge=0)
     sliding_window: int = Field(default=0, ge=0)
+    biases: bool = False
+    layer_norms: int = Field(default=2, ge=0)
+    embedded_positions: int = Field(default=0, ge=0)
+    vision_parameters: int = Field(default=0, ge=0)
+    float16: bool = True
+    model_type: str = ""
 
     @property
     def dimensions(self) -> tuple[int, ...]:
@@ -95,17 +103,29 @@ class Architecture(BaseModel):
             self.shared_intermediate,
             self.dense_layers,
             self.dense_intermediate,
+            self.biases,
+            self.layer_norms,
+            self.embedded_positions,
+            self.vision_parameters,
         )
 
 
 class Quantization(Record):
-    """How the linear layers are stored. `scheme` none means as the rest of the checkpoint; weight_only: multiplied in 16 bits."""
+    """How the linear layers are stored. `scheme` none means as the rest of the checkpoint; weight_only: multiplied in 16 bits.
+
+    group_size: columns of a row that share a scale; block_size: rows and columns that do; experts_only: routed experts alone are
+    quantized; partly: some matrices of decoder layers are not; kv_cache: what the checkpoint says its KV cache is in, else "".
+    """
 
     method: str = "none"
-    scheme: Literal["none", "fp8", "int8", "int4"] = "none"
+    scheme: Literal["none", "fp8", "int8", "int4", "mxfp4", "nvfp4"] = "none"
     weight_only: bool = False
     group_size: int = 0
     quantized_head: bool = False
+    block_size: tuple[int, int] | None = None
+    experts_only: bool = False
+    partly: bool = False
+    kv_cache: str = ""
 
 
 class Variant(Record):
@@ -143,8 +163,10 @@ class Gpu(Record):
     compute_capability: float
     link_gbs: float = Field(gt=0)
     offload_gbs: tuple[float, float]
-    all_reduce_gbs: float | None = None
+    nvlink: bool = False
+    all_reduce_gbs: Mapping[int, float] = Field(default_factory=dict)
     all_reduce_us: float = Field(ge=0)
+    prefill_share: float | None = Field(default=None, gt=0, le=1)
 
 
 class Instance(Record):
@@ -170,6 +192,24 @@ class EngineImage(Record):
     unpacked_gb: float
 
 
+class Advisory(Record):
+    """A published security advisory, and the first version without the fault."""
+
+    id: str
+    fixed_in: str
+
+
+class Kernel(Record):
+    """Which kernel multiplies a format on a range of cards. See data/engines.yaml."""
+
+    formats: tuple[str, ...]
+    capability: tuple[float, float]
+    kernel: str
+    native: bool
+    prefill_share: float = Field(default=1.0, gt=0, le=1.5)
+    decode_share: float = Field(default=1.0, gt=0, le=1.5)
+
+
 class Engine(Record):
     """An engine version. See data/engines.yaml for units and meanings."""
 
@@ -180,6 +220,13 @@ class Engine(Record):
     large_card_gib: float
     graphs_in_budget: bool
     graphs_gib: float
+    graph_mib: float = 0.0
+    mixture_graphs_gib_per_layer: float = 0.0
+    mxfp4_compiled_gib: float = 0.0
+    flashinfer_gib: float = 0.0
+    flashinfer_graph_mib: float = 0.0
+    flashinfer_for_fp8_cache: bool = False
+    nccl_outside_gib: float = 0.0
     sampler_bytes_per_logit: float
     non_torch_gib: float
     non_torch_tp_gib: float
@@ -191,7 +238,15 @@ class Engine(Record):
     cpu_offload_repacked: Literal["works", "lost"]
     online_fp8_peak: Literal["unquantized", "quantized"]
     weight_only_capability: float
+    modelopt_capability: float
+    nvfp4_capability: float
+    mxfp4_capability: float
+    kv_from_checkpoint: bool
+    language_model_only: bool
     steps_in_flight: int
+    kernels: tuple[Kernel, ...] = ()
+    fixed_until: str
+    advisories: tuple[Advisory, ...] = ()
     images: Mapping[str, EngineImage]
 
 

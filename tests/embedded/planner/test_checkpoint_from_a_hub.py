@@ -14,8 +14,9 @@ from embedded.hub.repository import prepare
 from embedded.hub.server import HubContent, HubServer
 from mistral_on_l4.planner.catalogue import load_catalogue
 from mistral_on_l4.planner.checkpoint import weights_of
-from mistral_on_l4.planner.config_json import architecture_from, quantization_from
+from mistral_on_l4.planner.config_json import architecture_from
 from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, read_checkpoint
+from mistral_on_l4.planner.quantization import quantization_from
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
 pytestmark = pytest.mark.embedded

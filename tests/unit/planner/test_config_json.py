@@ -11,7 +11,8 @@ from embedded.hub.checkpoints import config as hub_config
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.catalogue import Catalogue, Quantization
 from mistral_on_l4.planner.checkpoint import weights_of
-from mistral_on_l4.planner.config_json import architecture_from, quantization_from
+from mistral_on_l4.planner.config_json import architecture_from
+from mistral_on_l4.planner.quantization import quantization_from
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
 PLAIN: dict[str, Any] = {
@@ -108,7 +109,7 @@ MIXED = {"a": {"weights": {"type": "float", "num_bits": 8}}, "b": {"weights": {"
 @pytest.mark.parametrize(
     "found",
     [
-        {"quant_method": "mxfp4"},
+        {"quant_method": "mxfp8"},
         {"quant_method": "gptq", "bits": 3},
         {"bits": 4},
         {"quant_method": "compressed-tensors", "config_groups": MIXED},
@@ -177,13 +178,20 @@ def test_gemma_3_says_its_context_after_scaling() -> None:
 @pytest.mark.parametrize(
     ("changes", "sliding"),
     [
-        ({"model_type": "mistral", "sliding_window": 4096}, 32),
-        ({"model_type": "mistral", "sliding_window": None}, 0),
-        ({"model_type": "gemma3_text", "sliding_window": 1024}, 27),
-        ({"model_type": "gemma2", "sliding_window": 4096}, 16),
-        ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}, 0),
-        ({"model_type": "x", "sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"] * 16}, 16),
-        ({"model_type": "unheard-of", "sliding_window": 512}, 0),
+        ({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 4096}, 32),
+        ({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None}, 0),
+        ({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "sliding_window": 1024}, 27),
+        ({"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "sliding_window": 4096}, 16),
+        ({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}, 0),
+        (
+            {
+                "architectures": ["GptOssForCausalLM"],
+                "sliding_window": 512,
+                "layer_types": ["sliding_attention", "full_attention"] * 16,
+            },
+            16,
+        ),
+        ({"sliding_window": 512}, 0),
     ],
 )
 def test_the_layers_that_attend_over_a_window_are_counted(changes: dict[str, Any], sliding: int) -> None:

@@ -98,8 +98,12 @@ def test_the_default_utilization_is_never_too_high_for_graphs(catalogue: Catalog
 
 
 def test_a_newer_engine_takes_its_graphs_off_the_kv_cache(plan: Plan) -> None:
-    older, newer = plan(), plan(engine="vllm-0.33")
-    assert older.memory.kv_gib - newer.memory.kv_gib == pytest.approx(newer.memory.graphs_gib)
+    def lost_to_graphs(engine: str) -> float:
+        eager = plan(engine=engine, gpuMemoryUtilization=0.9, extraArgs=["--enforce-eager"])
+        return eager.memory.kv_gib - plan(engine=engine, gpuMemoryUtilization=0.9).memory.kv_gib
+
+    assert lost_to_graphs("vllm-0.11") == 0
+    assert lost_to_graphs("vllm-0.33") == pytest.approx(plan(engine="vllm-0.33").memory.graphs_gib)
 
 
 def test_fewer_sequences_leave_more_kv_cache(plan: Plan) -> None:
@@ -120,7 +124,7 @@ def test_an_offload_is_slow_within_a_range_that_is_marked_unmeasured(plan: Plan)
     found = plan(variant="fp8", kvCacheDtype="fp8", maxNumSeqs=16, cpuOffload="auto")
     assert found.offload
     assert found.offload.unmeasured
-    assert found.offload.step_ms == (pytest.approx(215, abs=1), pytest.approx(537, abs=1))
+    assert found.offload.step_ms == (pytest.approx(413, abs=1), pytest.approx(537, abs=1))
     low, high = found.offload.tpot_ms
     assert low < found.at(1).tpot_ms < high
     assert any("unmeasured" in warning for warning in found.warnings)

@@ -70,7 +70,7 @@ def test_tensor_parallelism_must_divide_the_heads(catalogue: Catalogue) -> None:
 def test_more_gpus_than_kv_heads_must_be_a_multiple_of_them(tmp_path: Any, catalogue: Catalogue) -> None:
     file = tmp_path / "config.json"
     file.write_text(
-        '{"architectures": ["X"], "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 12,'
+        '{"architectures": ["LlamaForCausalLM"], "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 12,'
         ' "num_key_value_heads": 3, "vocab_size": 32000, "max_position_embeddings": 4096}'
     )
 
