@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli.suggest import Wanted, suggest_checkpoint, suggest_stack
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner.catalogue import Catalogue, CatalogueError, load_catalogue
 from mistral_on_l4.planner.document import document, not_computed_document
@@ -44,6 +45,12 @@ def plan(
     users: Annotated[str, typer.Option(help="Numbers of concurrent users, by comma.")] = "1,5,10",
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 256,
     output_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
+    slo: Annotated[str, typer.Option(help="Limits to search for, in ms: tpot=60,ttft=1500.")] = "",
+    budget: Annotated[float | None, typer.Option(min=0.01, help="US dollars per hour that a choice may cost.")] = None,
+    gpus: Annotated[str, typer.Option(help="Kinds of GPU to search, by comma, instead of all.")] = "",
+    accuracy: Annotated[float | None, typer.Option(min=0, max=100, help="Least accuracy, in % of the unquantized model.")] = None,
+    suggest: Annotated[bool, typer.Option("--suggest", help="Search for the cheapest way to serve the model or stack.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Print the stack file's lines for the cheapest choice.")] = False,
     live_prices: Annotated[bool, typer.Option("--live-prices", help="Ask the AWS Price List API for today's prices.")] = False,
 ) -> None:
     """Say whether each service fits, how fast it will be and what it costs."""
@@ -69,6 +76,10 @@ def plan(
     if not (model or config) and (misplaced := [option for option, value in given.items() if value]):
         raise Failure(f"{misplaced[0]} is for a checkpoint (--model, --config); a stack says it in Pulumi.{stack or 'dev'}.yaml", 2)
     workload = Workload(_users(users), prompt_tokens, output_tokens)
+    wanted = Wanted(slo, budget, gpus, accuracy, apply)
+    backwards = bool(suggest or slo or budget or gpus or accuracy or apply)
+    if backwards and not (model or config) and not suggest:
+        raise Failure("--slo and the other limits search for a checkpoint (--model), or with --suggest for a stack's services", 2)
     try:
         catalogue = load_catalogue()
         if model or config:
@@ -91,7 +102,13 @@ def plan(
                 workload=workload,
             )
             catalogue = _priced(catalogue, question.region, live_prices)
+            if backwards:
+                suggest_checkpoint(wanted, question, catalogue, as_json=as_json)
+                return
             found = plan_checkpoint(question, catalogue)
+        elif backwards:
+            suggest_stack(wanted, stack or "dev", workload, catalogue, as_json=as_json)
+            return
         else:
             found = _stack_plan(stack or "dev", region, engine, workload, live_prices, catalogue)
     except NotComputed as error:

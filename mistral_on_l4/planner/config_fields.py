@@ -13,7 +13,17 @@ HIDDEN = ("hidden_size", "n_embd", "d_model")
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 KV_HEADS = ("num_key_value_heads", "multi_query_group_num")
 HEAD_SIZE = ("head_dim", "kv_channels")
-POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "model_max_length")
+# vLLM takes the smallest of those that are given (config/model.py), and model_max_length before all (Command R).
+POSITIONS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+OWN_LIMIT = "model_max_length"
 WIDTHS = ("intermediate_size", "n_inner", "ffn_hidden_size", "ffn_dim")
 VOCABULARY = ("padded_vocab_size", "vocab_size")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")

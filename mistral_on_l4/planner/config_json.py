@@ -187,7 +187,7 @@ def _tied(config: Mapping[str, Any], fields: Fields) -> bool:
 
 def _longest(fields: Fields, source: str) -> int:
     """The greatest context that vLLM derives: positions, times the factor of a scaled rotary embedding."""
-    positions = fields.number(names.POSITIONS)
+    positions = _positions(fields)
     scaling = fields.given.get("rope_scaling") or fields.given.get("rope_parameters") or {}
     if not isinstance(scaling, Mapping) or "gemma3" in str(fields.given.get("model_type")):
         return positions
@@ -199,6 +199,14 @@ def _longest(fields: Fields, source: str) -> int:
     if not all(isinstance(value, (int, float)) and value > 0 for value in (base, factor)):
         raise PlanError(f"{source}: the rotary scaling {dict(scaling)!r} cannot be read: its factor is a number above zero")
     return int(base * factor)
+
+
+def _positions(fields: Fields) -> int:
+    own = fields.given.get(names.OWN_LIMIT)
+    if isinstance(own, int) and own > 0:
+        return own
+    stated = [fields.given[name] for name in names.POSITIONS if isinstance(fields.given.get(name), int) and fields.given[name] > 0]
+    return min(stated) if stated else fields.number(names.POSITIONS)
 
 
 def _mixture(fields: Fields, layers: int, source: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from math import floor
 
+from mistral_on_l4.planner.catalogue.schema import Architecture
 from mistral_on_l4.planner.checkpoint import HALF
 from mistral_on_l4.planner.plan import GIB, MemoryUse
 from mistral_on_l4.planner.request import ServiceRequest
@@ -19,6 +20,7 @@ from mistral_on_l4.planner.request import ServiceRequest
 BLOCK = 16  # tokens of one KV block, vLLM's default
 # --cpu-offload-gb is chosen in steps of this; whole parameters move (the largest is 0.31 GiB here), so finer steps mean nothing.
 OFFLOAD_STEP_GIB = 0.5
+MARLIN = "Marlin"
 
 
 def memory_use(request: ServiceRequest, offload_gib: float = 0.0) -> MemoryUse:
@@ -67,11 +69,16 @@ def graphs_gib(request: ServiceRequest) -> float:
 
 
 def workspace_gib(request: ServiceRequest) -> float:
-    """FlashInfer's workspaces, and what Marlin's MXFP4 experts take once compiled; both inside the budget."""
+    """FlashInfer's workspaces, block scales that Marlin keeps per row, and its compiled MXFP4 experts; all inside the budget."""
     engine, size = request.engine, 0.0
     if request.attention_backend == "FLASHINFER":
         full = 0 if request.eager else capture_sizes(request)[1]
         size += engine.flashinfer_gib + full * engine.flashinfer_graph_mib / 1024
+    if request.loaded_as.block_size and request.kernel and request.kernel.kernel == MARLIN:
+        weights = request.weights
+        size += (
+            (weights.linear_parameters + weights.expert_parameters) / request.loaded_as.block_size[1] * HALF / request.gpus / GIB
+        )
     if request.loaded_as.scheme == "mxfp4" and request.gpu.compute_capability < 9.0 and not request.eager:
         size += engine.mxfp4_compiled_gib
     return size
@@ -93,9 +100,19 @@ def activation_gib(request: ServiceRequest) -> float:
 
 
 def kv_tokens(memory: MemoryUse) -> int:
-    """Tokens that the KV cache holds, in whole blocks."""
+    """Tokens that the KV cache holds in all layers, in whole blocks."""
     tokens = int(max(0.0, memory.kv_gib) * GIB / memory.kv_bytes_per_token)
     return tokens - tokens % BLOCK
+
+
+def reported_tokens(request: ServiceRequest, memory: MemoryUse) -> int:
+    """The size that vLLM logs. With windows newer versions log requests of the greatest length times that length."""
+    shape = request.architecture
+    if not shape.sliding_layers or shape.sliding_layers >= shape.layers:
+        return kv_tokens(memory)
+    if request.engine.kv_size_by_request:
+        return int(requests_held(request, memory, request.max_model_len) * request.max_model_len)
+    return int(kv_tokens(memory) * shape.layers / sum(padded_layers(shape)))
 
 
 def kv_needed_gib(request: ServiceRequest, tokens: int | None = None) -> float:
@@ -108,8 +125,22 @@ def kv_needed_gib(request: ServiceRequest, tokens: int | None = None) -> float:
     blocks = -(-length // BLOCK)
     in_flight = request.batched_tokens * request.engine.steps_in_flight
     windowed = -(-min(shape.sliding_window - 1 + in_flight, length) // BLOCK) + 1
-    share = shape.sliding_layers / shape.layers
-    return (blocks * (1 - share) + windowed * share) * BLOCK * request.kv_bytes_per_token / GIB
+    full, sliding = padded_layers(shape)
+    return (blocks * full + windowed * sliding) * BLOCK * request.kv_bytes_per_token / shape.layers / GIB
+
+
+def padded_layers(shape: Architecture) -> tuple[int, int]:
+    """Layers whose cache is kept whole and over a window, as vLLM groups them: groups of one size, the last of a kind padded to it.
+
+    The size is the smaller of the two numbers (v1/core/kv_cache_utils.py), the larger where they are within a quarter of another.
+    """
+    sliding = min(shape.sliding_layers, shape.layers)
+    full = shape.layers - sliding
+    if not full or not sliding:
+        return full, sliding
+    fewer, more = sorted((full, sliding))
+    size = more if more < 1.25 * fewer else fewer
+    return -(-full // size) * size, -(-sliding // size) * size
 
 
 def longest_request(request: ServiceRequest, memory: MemoryUse) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mistral_on_l4.planner import memory, rules
 from mistral_on_l4.planner.catalogue.schema import Catalogue, Instance, Reserved, VariantName
 from mistral_on_l4.planner.hosting import node_shortage
+from mistral_on_l4.planner.offload import least_offload
 from mistral_on_l4.planner.plan import Remedy
 from mistral_on_l4.planner.request import FORMATS, ServiceRequest
 from mistral_on_l4.planner.service import judge
@@ -37,6 +38,11 @@ def remedies_for(
         remedy = _tried(change, candidate, catalogue, reserved, price)
         if remedy:
             found[kind] = remedy
+    if request.cpu_offload != "off" and rules.offload_refusal(base) is None and (least := least_offload(base)):
+        change = f"{OFFLOAD} {least.gib:g} with {least.change}"
+        remedy = _tried(change, replace(least.request, cpu_offload="auto"), catalogue, reserved, usd_per_hour)
+        if remedy:
+            found["least"] = remedy
     return tuple(found.values())
 
 

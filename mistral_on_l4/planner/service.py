@@ -62,7 +62,7 @@ def plan_service(
     """The plan without its remedies. usd_per_hour: of the nodes that the service takes."""
     held = verdict.offload_gib if verdict.loads else 0.0
     use = memory.memory_use(request, held)
-    tokens = memory.kv_tokens(use)
+    tokens = memory.reported_tokens(request, use)
     speed = Speed(request, catalogue.calibration, held)
     points = tuple(speed.at(users, usd_per_hour) for users in request.workload.users)
     offload = _offload(speed, usd_per_hour) if held else None
@@ -137,4 +137,4 @@ def _reason(verdict: Verdict) -> str | None:
 
 def _limit(request: ServiceRequest, use: MemoryUse) -> str:
     requests = memory.requests_held(request, use, request.max_model_len)
-    return f"KV cache holds {memory.kv_tokens(use):,} tokens, {requests:.1f} requests of the greatest length"
+    return f"KV cache holds {memory.reported_tokens(request, use):,} tokens, {requests:.1f} requests of the greatest length"

@@ -12,7 +12,7 @@ from math import ceil, sqrt
 from mistral_on_l4.planner import memory
 from mistral_on_l4.planner.catalogue.schema import Calibration
 from mistral_on_l4.planner.checkpoint import HALF
-from mistral_on_l4.planner.plan import GIB, LoadPoint
+from mistral_on_l4.planner.plan import GIB, LoadPoint, MemoryUse
 from mistral_on_l4.planner.request import ServiceRequest
 
 GIGA = 1e9
@@ -115,11 +115,14 @@ class Speed:
         return LoadPoint(users, tpot, self.prefill_ms(batch) + waiting, per_second, cost)
 
     @cached_property
+    def memory_use(self) -> MemoryUse:
+        return memory.memory_use(self.request, self.offload_gib)
+
+    @cached_property
     def _held(self) -> int:
         """Whole requests that the KV cache holds."""
         work = self.request.workload
-        use = memory.memory_use(self.request, self.offload_gib)
-        return max(1, int(memory.requests_held(self.request, use, work.prompt_tokens + work.output_tokens)))
+        return max(1, int(memory.requests_held(self.request, self.memory_use, work.prompt_tokens + work.output_tokens)))
 
     def _rates(self) -> tuple[float, float]:
         """FLOPs per second of activations times unquantized weights, and times the layers' own."""

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from mistral_on_l4.planner import rules
+from mistral_on_l4.planner import memory, rules
 from mistral_on_l4.planner.catalogue.families import registry_of
 from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Engine, Quantization, unknown
 from mistral_on_l4.planner.checkpoint import Weights, weights_of
@@ -21,6 +21,7 @@ from mistral_on_l4.planner.request import FORMATS, ServiceRequest, Workload
 from mistral_on_l4.planner.service import judge, plan_service
 
 DEFAULT_MODEL_LEN = 8192
+LENGTH_STEP, SHORTEST = 256, 1024
 # What --precision and --dtype may say: vLLM's names of dtypes, and the variants.
 PRECISIONS = {
     "auto": "auto",
@@ -120,7 +121,23 @@ def plan_checkpoint(question: Question, catalogue: Catalogue) -> StackPlan:
         workload=work,
     )
     rules.check_flags(request)
+    if question.max_model_len is None:
+        request, shortened = _held_context(request)
+        found = replace(found, note="; ".join(filter(None, (found.note, shortened))) or None)
     return _planned(request, question, catalogue, image.unpacked_gb if image else 0.0, found.note)
+
+
+def _held_context(request: ServiceRequest) -> tuple[ServiceRequest, str | None]:
+    """Nobody asked for a length: what the KV cache holds, where that is less than the usual one and still useful."""
+    use = memory.memory_use(request)
+    longest = memory.longest_request(request, use)
+    longest -= longest % LENGTH_STEP
+    if use.kv_gib <= 0 or longest >= request.max_model_len or longest < SHORTEST:
+        return request, None
+    return (
+        replace(request, max_model_len=longest),
+        f"planned with --max-model-len {longest}, since the KV cache does not hold a request of {request.max_model_len} tokens",
+    )
 
 
 def _planned(request: ServiceRequest, question: Question, catalogue: Catalogue, image_gb: float, note: str | None) -> StackPlan:

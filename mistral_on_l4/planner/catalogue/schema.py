@@ -135,6 +135,7 @@ class Variant(Record):
     also: tuple[str, ...] = ()
     quantization: Quantization
     listed_gb: float | None = None
+    accuracy: float | None = None
     largest_file_gb: float
 
 
@@ -242,6 +243,7 @@ class Engine(Record):
     nvfp4_capability: float
     mxfp4_capability: float
     kv_from_checkpoint: bool
+    kv_size_by_request: bool
     language_model_only: bool
     steps_in_flight: int
     kernels: tuple[Kernel, ...] = ()

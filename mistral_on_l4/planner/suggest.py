@@ -1,0 +1,171 @@
+"""Where the search of planner/backwards.py starts and what comes of it: checkpoints to search, documents, lines of a stack file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.planner.backwards import Choice, Found, Goal, Source, search
+from mistral_on_l4.planner.catalogue.schema import Catalogue
+from mistral_on_l4.planner.plan import PlanError, ServicePlan, StackPlan
+from mistral_on_l4.planner.request import FORMATS, ServiceRequest
+from mistral_on_l4.planner.standalone import Found as Checkpoint
+from mistral_on_l4.planner.standalone import Question, find_checkpoint
+
+STORED_ACCURACY = 100.0
+LABELS = {"bf16": "BF16", "fp8": "FP8", "w4a16": "W4A16"}
+
+
+def sources_of(question: Question, catalogue: Catalogue) -> tuple[Source, ...]:
+    """Checkpoints of the model that is asked about: of the catalogue with all its variants, else as stored and as if quantized."""
+    name = question.model or ""
+    key = next((key for key in catalogue.models if key.lower() == name.lower()), None)
+    known = catalogue.checkpoint(name) if not question.config else None
+    if key or known:
+        return catalogue_sources(key or (known[0] if known else ""), catalogue)
+    found = find_checkpoint(question, catalogue)
+    sources = [Source(_template(found, catalogue), STORED_ACCURACY)]
+    if found.quantization.scheme == "none":
+        for variant in ("fp8", "w4a16"):
+            quantized = replace(found, variant=variant, quantization=FORMATS[variant], exact=None)
+            sources.append(Source(_template(quantized, catalogue), None))
+    return tuple(sources)
+
+
+def catalogue_sources(model: str, catalogue: Catalogue) -> tuple[Source, ...]:
+    record = catalogue.model(model)
+    return tuple(
+        Source(
+            _template(
+                Checkpoint(
+                    model,
+                    name,
+                    variant.repository,
+                    record.architecture,
+                    variant.quantization,
+                    largest_file_gb=variant.largest_file_gb,
+                ),
+                catalogue,
+            ),
+            variant.accuracy,
+        )
+        for name, variant in record.variants.items()
+    )
+
+
+def _template(found: Checkpoint, catalogue: Catalogue) -> ServiceRequest:
+    """A request without a place: the search fills in GPU, instance, engine and settings."""
+    gpu_name, gpu = next(iter(catalogue.gpus.items()))
+    engine = catalogue.engines[catalogue.default_engine]
+    return ServiceRequest(
+        name=found.model,
+        model=found.model,
+        variant=found.variant,
+        checkpoint=found.repository,
+        architecture=found.architecture,
+        quantization=found.quantization,
+        gpu_name=gpu_name,
+        gpu=gpu,
+        gpus=1,
+        engine_name=catalogue.default_engine,
+        engine=engine,
+        image="",
+        max_model_len=1,
+        gpu_memory_utilization=engine.default_gpu_memory_utilization,
+        dtype=found.dtype,
+        exact=found.exact,
+        largest_file_gb=found.largest_file_gb,
+    )
+
+
+def suggestions(plan: StackPlan, settings: Settings, goal: Goal, catalogue: Catalogue) -> Iterator[tuple[ServicePlan, Found]]:
+    """For each service of a stack what could serve its model. A limit that the goal lacks is what the service does today."""
+    for service in plan.services:
+        limits = goal
+        if service.loads and goal.tpot_ms is None and goal.ttft_ms is None:
+            point = service.at(goal.users)
+            limits = replace(goal, tpot_ms=point.tpot_ms, ttft_ms=point.ttft_ms)
+        own = next(each for each in settings.enabled_services if each.name == service.name)
+        limits = replace(limits, context=own.max_model_len, region=settings.region)
+        yield service, search(limits, catalogue_sources(service.model, catalogue), catalogue)
+
+
+def words(choice: Choice) -> str:
+    """`W4A16 on 1x L4 (g6.2xlarge), vllm-0.11, utilization 0.90, fp8 KV cache`."""
+    request = choice.request
+    cache = ", fp8 KV cache" if request.kv_cache_dtype != "auto" else ""
+    label = LABELS.get(request.variant, request.variant)
+    return (
+        f"{label} on {request.gpus}x {request.gpu_name} ({request.instance_name}), {request.engine_name}, utilization "
+        f"{request.gpu_memory_utilization:.2f}{cache}"
+    )
+
+
+def found_document(found: Found) -> dict[str, Any]:
+    goal = found.goal
+    return {
+        "goal": {
+            "users": goal.users,
+            "tpot_ms": goal.tpot_ms,
+            "ttft_ms": goal.ttft_ms,
+            "usd_per_hour": goal.usd_per_hour,
+            "accuracy": goal.accuracy,
+            "prompt_tokens": goal.prompt_tokens,
+            "output_tokens": goal.output_tokens,
+        },
+        "choices": [_choice_document(choice) for choice in found.choices],
+        "near_misses": [_choice_document(choice) for choice in found.near_misses],
+    }
+
+
+def _choice_document(choice: Choice) -> dict[str, Any]:
+    request, point = choice.request, choice.point
+    price = point.usd_per_million_output_tokens
+    return {
+        "variant": request.variant,
+        "checkpoint": request.checkpoint,
+        "gpu": request.gpu_name,
+        "gpus": request.gpus,
+        "instance": request.instance_name,
+        "engine": request.engine_name,
+        "gpu_memory_utilization": request.gpu_memory_utilization,
+        "kv_cache_dtype": request.kv_cache_dtype,
+        "max_model_len": request.max_model_len,
+        "tpot_ms": round(point.tpot_ms, 2),
+        "ttft_ms": round(point.ttft_ms, 1),
+        "output_tokens_per_s": round(point.output_tokens_per_s, 1),
+        "kv_tokens": choice.kv_tokens,
+        "usd_per_hour": round(choice.usd_per_hour, 4),
+        "usd_per_million_output_tokens": None if price is None else round(price, 4),
+        "minutes_to_ready": round(choice.minutes_to_ready, 1),
+        "accuracy": choice.accuracy,
+        "breaks": list(choice.breaks),
+    }
+
+
+def stack_lines(choices: list[tuple[str, Choice]], catalogue: Catalogue) -> list[str]:
+    """The lines of a Pulumi.<stack>.yaml that take these choices, each under the name of its service. Raises PlanError for none."""
+    if not choices:
+        raise PlanError("there is no choice to apply")
+    pools, services, notes = [], [], []
+    for name, choice in choices:
+        request = choice.request
+        pools += [f"      - name: {name}", f"        instanceType: {request.instance_name}", "        count: 1"]
+        services += [
+            f"    - name: {name}",
+            f"      model: {request.model}",
+            f"      variant: {request.variant}",
+            f"      prefix: {name}/",
+            f"      pool: {name}",
+            f"      tensorParallelSize: {request.gpus}",
+            f"      maxModelLen: {request.max_model_len}",
+            f"      kvCacheDtype: {request.kv_cache_dtype}",
+            f"      gpuMemoryUtilization: {request.gpu_memory_utilization:.2f}",
+        ]
+        if request.engine_name != catalogue.default_engine:
+            notes.append(f"# {name} was planned on {request.engine_name}; a stack runs the engine that its platform pins.")
+        if request.model not in catalogue.models:
+            notes.append(f"# {request.model} is not in the catalogue: a stack cannot serve it yet.")
+    return [*notes, "config:", "  mistral-on-l4:pools:", "    groups:", *pools, "  mistral-on-l4:services:", *services]
