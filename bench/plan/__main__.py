@@ -1,4 +1,7 @@
-"""`make bench-plan`: what a plan costs, against the import of pydantic, and how it grows with the number of services.
+"""`make bench-plan`: the plan beside public measurements, and what a plan costs.
+
+The first table has a row per measurement or verdict of bench/plan/rows.py, then median and worst error per kind. What a plan costs
+is given against the import of pydantic, with how it grows with the number of services.
 
 Every figure of the first kind is the median over fresh interpreters, measured inside them, in processor time (wall time beside it),
 so that neither the start of Python nor a busy machine counts. The last line is JSON.
@@ -14,9 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.plan.rows import evaluate, rows, summary
 from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import plan_stack
 from tests.support.configuration import only_pools, only_services
+from mistral_on_l4.planner.catalogue import load_catalogue
 
 ROOT = Path(__file__).parents[2]
 RUNS = 15
@@ -41,6 +46,7 @@ PLAN = CLOCK + (
 
 
 def main() -> int:
+    held, kinds = print_rows()
     measured: dict[str, list[list[float]]] = {}
     for run in range(RUNS + 1):
         for program in (IMPORT, PLAN):
@@ -73,10 +79,31 @@ def main() -> int:
         "plan_over_import": round(cpu["first_plan"] / cpu["import_pydantic"], 3),
         "seconds_for_1000": round(seconds[1000], 3),
         "cost_per_service_1000_over_250": round(growth, 3),
-        "ok": cpu["first_plan"] < cpu["import_pydantic"] and growth < 1.5,
+        "rows": sum(count for _, count, _, _ in kinds),
+        "errors": {kind: {"rows": count, "median": round(mid, 4), "worst": round(worst, 4)} for kind, count, mid, worst in kinds},
+        "ok": held and cpu["first_plan"] < cpu["import_pydantic"] and growth < 1.5,
     }
     print(json.dumps(result))
     return 0 if result["ok"] else 1
+
+
+def print_rows() -> tuple[bool, list[tuple[str, int, float, float]]]:
+    """Prints every row, then median and worst error by kind -> (whether all rows hold, the latter)."""
+    catalogue = load_catalogue()
+    results = [evaluate(row, catalogue) for row in rows()]
+    print(f"{'':<11}{'':<52}{'measured':>14}{'planned':>14}{'error':>9}")
+    for result in results:
+        row = result.row
+        if isinstance(result.planned, str):
+            print(f"{row.kind:<11}{row.label:<52}{'as it should' if result.holds else 'WRONG':>14}  {result.planned[:60]}")
+        else:
+            print(f"{row.kind:<11}{row.label:<52}{row.measured:>14,.2f}{result.planned:>14,.2f}{result.error:>9.1%}")
+    kinds = list(summary(results))
+    print(f"\n{'kind':<11}{'rows':>6}{'median error':>15}{'worst':>9}")
+    for kind, count, middle, worst in kinds:
+        print(f"{kind:<11}{count:>6}{middle:>15.1%}{worst:>9.1%}")
+    print()
+    return all(result.holds for result in results), kinds
 
 
 def thousand(count: int) -> float:

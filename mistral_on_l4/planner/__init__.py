@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mistral_on_l4.planner.plan import PlanError, PodResources, Remedy, ServicePlan, StackPlan
+from mistral_on_l4.planner.plan import NotComputed, PlanError, PodResources, Remedy, ServicePlan, StackPlan
 from mistral_on_l4.planner.stack import plan_stack
 
-__all__ = ["PlanError", "PodResources", "Remedy", "ServicePlan", "StackPlan", "plan_stack"]
+__all__ = ["NotComputed", "PlanError", "PodResources", "Remedy", "ServicePlan", "StackPlan", "plan_stack"]

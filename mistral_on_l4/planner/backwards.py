@@ -2,9 +2,9 @@
 
     found = search(Goal(users=10, tpot_ms=60), sources_of(...), catalogue)
 
-Searched are variants x instance types x tensor parallelism x engines x utilizations x KV cache formats, and contexts: the
-usual one, and the shortest that the requests need where that is too long. Each is planned forwards, by the same code. A choice meets
-the goal if all users run at once and none waits for another's whole answer.
+Searched are variants x instance types x tensor parallelism x engines x utilizations x KV cache formats x contexts (the usual one,
+and the shortest that the requests need). Each is planned forwards, by the same code. A choice meets the goal if all users run at
+once and none waits for another's whole answer.
 """
 
 from __future__ import annotations

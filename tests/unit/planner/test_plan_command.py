@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.plan import configs
 from mistral_on_l4 import cli
 
 ROOT = Path(__file__).parents[3]
@@ -122,6 +123,10 @@ def test_a_local_config_needs_no_hub(demo: Demo, config: Callable[[str], Path], 
         (["--output-tokens", "none"], "'--output-tokens'"),
         (["--moddel", "x"], "No such option: --moddel"),
         (["more"], "unexpected extra argument"),
+        (["--slo", "tpot=60"], "search for a checkpoint (--model), or with --suggest"),
+        (["--model", MISTRAL, "--slo", "speed=60"], "write milliseconds such as tpot=60,ttft=1500"),
+        (["--model", MISTRAL, "--slo", "tpot=60", "--gpus", "L5"], "did you mean L4"),
+        (["--model", MISTRAL, "--vllm-args", "'"], "--vllm-args"),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_says_what_would_work(demo: Demo, args: list[str], says: str) -> None:
@@ -163,3 +168,63 @@ def test_markdown_of_a_stack_without_services_is_no_broken_table(
     assert code == 0
     assert "No service is enabled." in out
     assert "|" not in out
+
+
+def test_what_is_not_computed_ends_with_2_and_says_the_weights(demo: Demo, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(configs.MLLAMA_11B))
+    code, out, err = demo("--config", str(tmp_path), "--gpu", "A100-80GB", "--json")
+    assert code == 2
+    assert "not computed: MllamaForConditionalGeneration has cross attention; its weights are 19.87 GiB" in err
+    service = json.loads(out)["services"][0]
+    assert service["fits"] is None
+    assert service["weights_gib"] == pytest.approx(19.91, abs=0.05)
+
+
+def test_a_search_prints_the_cheapest_ways_and_the_near_misses(demo: Demo) -> None:
+    code, out, _ = demo("--model", MISTRAL, "--slo", "tpot=66,ttft=3000", "--users", "10")
+    assert code == 0
+    for words in (
+        "10 users, 256 tokens in and 256 out, TPOT 66 ms",
+        "on 1x L40S (g6e.xlarge)",
+        "near miss: W4A16 on 1x L4",
+        "at most 66 ms",
+    ):
+        assert words in out
+
+
+def test_a_search_as_json_has_a_goal_choices_and_near_misses(demo: Demo) -> None:
+    code, out, _ = demo("--model", MISTRAL, "--slo", "tpot=70", "--users", "10", "--accuracy", "99", "--json")
+    service = json.loads(out)["services"][0]
+    assert code == 0
+    assert service["goal"]["tpot_ms"] == 70
+    assert service["choices"][0]["variant"] == "fp8"
+    assert {"usd_per_hour", "usd_per_million_output_tokens", "minutes_to_ready", "accuracy"} <= set(service["choices"][0])
+
+
+def test_a_goal_that_nothing_meets_ends_with_1(demo: Demo) -> None:
+    code, _, err = demo("--model", MISTRAL, "--slo", "tpot=1", "--users", "10")
+    assert code == 1
+    assert "nothing in the catalogue meets the goal" in err
+
+
+def test_the_shipped_services_are_searched_for_something_cheaper(demo: Demo) -> None:
+    code, out, _ = demo("-s", "dev", "--suggest", "--json")
+    services = json.loads(out)["services"]
+    assert code == 0
+    assert [service["name"] for service in services] == ["mistral-24b-full", "mistral-24b-fp8"]
+    assert services[0]["choices"][0]["usd_per_hour"] < 4.6016
+
+
+def test_the_search_applies_to_any_checkpoint(demo: Demo, config: Callable[[str], Path]) -> None:
+    code, out, _ = demo("--config", str(config("llama-3.1-8b")), "--slo", "tpot=40", "--users", "4", "--json")
+    variants = {choice["variant"] for choice in json.loads(out)["services"][0]["choices"]}
+    assert code == 0
+    assert {"fp8", "w4a16"} & variants
+
+
+def test_more_arguments_of_vllm_are_planned_with(demo: Demo) -> None:
+    plain, eager = (
+        json.loads(demo("--model", MISTRAL, "--precision", "w4a16", "--engine", "vllm-0.33", "--json", *more)[1])["services"][0]
+        for more in ((), ("--vllm-args", "--enforce-eager"))
+    )
+    assert eager["kv_tokens"] > plain["kv_tokens"]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import time
+from itertools import product
+from typing import Any
+
+import pytest
+import yaml
+
+from mistral_on_l4.config.settings import settings_from
+from mistral_on_l4.planner import PlanError, plan_stack
+from mistral_on_l4.planner.backwards import Found, Goal, parse_slo, search
+from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.request import Workload
+from mistral_on_l4.planner.standalone import Question, plan_checkpoint
+from mistral_on_l4.planner.suggest import catalogue_sources, stack_lines
+
+MODEL = "mistral-small-24b-instruct-2501"
+GOALS = [
+    Goal(users=10, tpot_ms=70, ttft_ms=3000),
+    Goal(users=10, tpot_ms=60, ttft_ms=1500),
+    Goal(users=1, tpot_ms=30),
+    Goal(users=20, tpot_ms=80, prompt_tokens=2048, output_tokens=256, ttft_ms=10_000),
+    Goal(users=10, tpot_ms=70, accuracy=99),
+]
+
+
+@pytest.fixture(scope="module")
+def found(catalogue: Catalogue) -> Any:
+    def searched(goal: Goal) -> Found:
+        return search(goal, catalogue_sources(MODEL, catalogue), catalogue)
+
+    return searched
+
+
+def brute_force(goal: Goal, catalogue: Catalogue) -> float | None:
+    """The least price of anything that meets the goal, each combination planned on its own by `demo plan`'s code."""
+    cheapest = None
+    model = catalogue.models[MODEL]
+    utilizations, caches = (0.80, 0.85, 0.90), ("auto", "fp8")
+    needed = -(-(goal.prompt_tokens + goal.output_tokens) // 256) * 256
+    for (name, instance), variant, gpus, engine, utilization, cache, length in product(
+        catalogue.instances.items(), model.variants, (1, 2, 4, 8), ("vllm-0.11", "vllm-0.33"), utilizations, caches, (8192, needed)
+    ):
+        if instance.gpu is None or gpus > instance.gpus:
+            continue
+        price = instance.usd_per_hour[goal.region]
+        accuracy = model.variants[variant].accuracy
+        if (cheapest is not None and price >= cheapest) or (goal.accuracy and (accuracy is None or accuracy < goal.accuracy)):
+            continue
+        question = Question(
+            model=MODEL, gpu=instance.gpu, count=instance.gpus, instance=name, precision=variant, tensor_parallel_size=gpus,
+            max_model_len=max(length, needed), kv_cache_dtype=cache, gpu_memory_utilization=utilization, engine=engine,
+            workload=Workload((goal.users,), goal.prompt_tokens, goal.output_tokens),
+        )  # fmt: skip
+        service = plan_checkpoint(question, catalogue).services[0]
+        if not service.fits:
+            continue
+        point = service.at(goal.users)
+        if point.tpot_ms <= (goal.tpot_ms or point.tpot_ms) and point.ttft_ms <= (goal.ttft_ms or point.ttft_ms):
+            cheapest = price
+    return cheapest
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.users} users, {goal.tpot_ms} ms")
+def test_nothing_cheaper_meets_the_goal(found: Any, catalogue: Catalogue, goal: Goal) -> None:
+    choices = found(goal).choices
+    assert choices[0].usd_per_hour == brute_force(goal, catalogue)
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.users} users, {goal.tpot_ms} ms")
+def test_every_choice_is_one_that_the_plan_confirms(found: Any, catalogue: Catalogue, goal: Goal) -> None:
+    result = found(goal)
+    assert len(result.choices) == 10
+    assert [each.usd_per_hour for each in result.choices] == sorted(each.usd_per_hour for each in result.choices)
+    for choice in result.choices:
+        request = choice.request
+        question = Question(
+            model=MODEL, gpu=request.gpu_name, count=request.instance.gpus, instance=request.instance_name,
+            precision=request.variant, tensor_parallel_size=request.gpus, max_model_len=request.max_model_len,
+            kv_cache_dtype=request.kv_cache_dtype, gpu_memory_utilization=request.gpu_memory_utilization,
+            engine=request.engine_name, workload=goal.workload,
+        )  # fmt: skip
+        service = plan_checkpoint(question, catalogue).services[0]
+        assert service.fits
+        assert service.at(goal.users).tpot_ms == pytest.approx(choice.point.tpot_ms)
+        assert choice.point.tpot_ms <= (goal.tpot_ms or 1e9)
+
+
+def test_a_near_miss_breaks_one_limit_and_says_which(found: Any) -> None:
+    result = found(Goal(users=10, tpot_ms=65, ttft_ms=3000, usd_per_hour=2))
+    assert result.near_misses
+    for miss in result.near_misses:
+        assert len(miss.breaks) == 1
+    assert any("TPOT 67 ms, at most 65 ms asked for" in miss.breaks for miss in result.near_misses)
+
+
+def test_a_goal_that_nothing_meets_has_near_misses_alone(found: Any) -> None:
+    result = found(Goal(users=10, tpot_ms=1))
+    assert result.choices == ()
+    assert all("TPOT" in miss.breaks[0] for miss in result.near_misses)
+
+
+def test_only_the_gpus_that_were_asked_for_are_searched(found: Any) -> None:
+    result = found(Goal(users=10, gpus=("L40S",)))
+    assert {choice.request.gpu_name for choice in result.choices} == {"L40S"}
+    with pytest.raises(PlanError, match="unknown GPU"):
+        found(Goal(gpus=("L50",)))
+
+
+def test_an_accuracy_that_no_card_gives_is_not_taken_for_enough(found: Any) -> None:
+    result = found(Goal(users=10, accuracy=99))
+    assert {choice.request.variant for choice in result.choices} == {"bf16", "fp8"}
+
+
+def test_the_whole_catalogue_is_searched_in_under_a_second(found: Any) -> None:
+    start = time.process_time()
+    found(Goal(users=10, tpot_ms=60, ttft_ms=1500))
+    assert time.process_time() - start < 1
+
+
+def test_the_applied_lines_are_a_stack_that_loads(found: Any, catalogue: Catalogue) -> None:
+    result = found(Goal(users=10, tpot_ms=70, ttft_ms=3000))
+    lines = stack_lines([("chat", result.choices[0])], catalogue)
+    values = {key.partition(":")[2]: value for key, value in yaml.safe_load("\n".join(lines))["config"].items()}
+    plan = plan_stack(settings_from({"platform": "eks", **values}, "x"), stack="x", workload=Workload((10,)))
+    assert plan.service("chat").fits
+    assert plan.service("chat").at(10).tpot_ms == pytest.approx(result.choices[0].point.tpot_ms)
+    assert plan.service("chat").instance == result.choices[0].request.instance_name
+
+
+def test_a_longer_context_is_kept_where_it_costs_nothing(found: Any) -> None:
+    assert found(Goal(users=1, tpot_ms=60)).choices[0].request.max_model_len == 8192
+
+
+@pytest.mark.parametrize("text", ["tpot", "tpot=fast", "tpot=-1", "itl=5", "tpot=inf"])
+def test_a_limit_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(PlanError, match="write milliseconds"):
+        parse_slo(text)
+
+
+def test_limits_are_read_by_name() -> None:
+    assert parse_slo("tpot=60, ttft=1500") == {"tpot": 60.0, "ttft": 1500.0}
