@@ -21,6 +21,7 @@ BLOCK = 16  # tokens of one KV block, vLLM's default
 # --cpu-offload-gb is chosen in steps of this; whole parameters move (the largest is 0.31 GiB here), so finer steps mean nothing.
 OFFLOAD_STEP_GIB = 0.5
 MARLIN = "Marlin"
+TRITON_FROM = 9.0  # compute capability whose MXFP4 experts are Triton's
 
 
 def memory_use(request: ServiceRequest, offload_gib: float = 0.0) -> MemoryUse:
@@ -69,7 +70,7 @@ def graphs_gib(request: ServiceRequest) -> float:
 
 
 def workspace_gib(request: ServiceRequest) -> float:
-    """FlashInfer's workspaces, block scales that Marlin keeps per row, and its compiled MXFP4 experts; all inside the budget."""
+    """FlashInfer's workspaces, block scales that Marlin keeps per row, and what MXFP4 experts are padded by; all in the budget."""
     engine, size = request.engine, 0.0
     if request.attention_backend == "FLASHINFER":
         full = 0 if request.eager else capture_sizes(request)[1]
@@ -79,9 +80,23 @@ def workspace_gib(request: ServiceRequest) -> float:
         size += (
             (weights.linear_parameters + weights.expert_parameters) / request.loaded_as.block_size[1] * HALF / request.gpus / GIB
         )
-    if request.loaded_as.scheme == "mxfp4" and request.gpu.compute_capability < 9.0 and not request.eager:
-        size += engine.mxfp4_compiled_gib
+    if request.loaded_as.scheme == "mxfp4":
+        size += request.weights.expert_bytes / request.gpus * (_mxfp4_padding(request) - 1) / GIB
+        size += engine.mxfp4_compiled_gib if request.gpu.compute_capability < TRITON_FROM and not request.eager else 0.0
     return size
+
+
+def _mxfp4_padding(request: ServiceRequest) -> float:
+    """By how much experts grow: Marlin rounds a GPU's part of the width to 128 and the hidden size to 256 (quantization/mxfp4.py).
+
+    Triton's layout, from compute capability 9.0, rounds one of them: reports load 13.47 GiB of 12.81 and 64.38 of 60.8.
+    """
+    shape = request.architecture
+    hidden = -(-shape.hidden // 256) * 256 / shape.hidden
+    if request.gpu.compute_capability >= TRITON_FROM:
+        return hidden
+    part = shape.intermediate / request.gpus
+    return hidden * -(-part // 128) * 128 / part
 
 
 def activation_gib(request: ServiceRequest) -> float:

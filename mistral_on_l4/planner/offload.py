@@ -55,7 +55,7 @@ def least_offload(request: ServiceRequest, shortest: int = SHORTEST) -> LeastOff
 
 
 def _changes(request: ServiceRequest, shortest: int) -> Iterator[dict[str, Any]]:
-    """Everything that leaves room, without and with an FP8 cache: that halves the cache, but may need a backend with a workspace."""
+    """Everything that leaves room, without and with an FP8 cache: that halves it, but may need a backend with a workspace."""
     changes: dict[str, Any] = {}
     if not request.eager:
         changes["extra_args"] = (*request.extra_args, EAGER)

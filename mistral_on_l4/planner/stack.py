@@ -84,14 +84,14 @@ def plan_stack(
 
 def _engine(catalogue: Catalogue, asked: str | None, settings: Settings) -> tuple[str, Engine, str, float]:
     """(name, record, image, unpacked GB) of the engine that the platform runs."""
-    name = asked or catalogue.default_engine
-    record = catalogue.engine(name)
     images = settings.traits.engine_images
+    name = asked or catalogue.engine_of(images)
+    record = catalogue.engine(name)
     pinned = record.images.get(images)
     if pinned is None and not asked:
         raise PlanError(f"no image of {name} is pinned for platform {settings.platform.value}")
     # An engine may be asked about before any image of it is pinned: its pull is then taken for as long as the default's.
-    usual = catalogue.engines[catalogue.default_engine].images[images]
+    usual = catalogue.engines[catalogue.engine_of(images)].images[images]
     return name, record, pinned.reference if pinned else "", (pinned or usual).unpacked_gb
 
 

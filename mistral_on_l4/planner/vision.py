@@ -38,7 +38,7 @@ def tower_parameters(tower: str, config: Mapping[str, Any], hidden: int, config_
     patch, image = _side(fields, "patch_size", 14), _side(fields, "image_size", 224)
     positions = (image // patch) ** 2
     patches = patch * patch * 3 * h
-    if tower == "pixtral":
+    if tower == "pixtral" or vision.get("model_type") == "pixtral":
         merger = (int(config.get("spatial_merge_size") or 2)) ** 2
         return layers * (4 * h * h + 3 * h * i + 2 * h) + patches + merger * h * h + h * hidden + hidden * hidden
     block = 4 * h * h + 2 * h * i + 9 * h + i

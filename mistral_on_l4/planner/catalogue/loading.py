@@ -35,6 +35,7 @@ def load_catalogue(folder: Path = DATA) -> Catalogue:
             gpus=tables["gpus"]["gpus"],
             instances=tables["instances"]["instances"],
             default_engine=tables["engines"]["default"],
+            platform_engines=tables["engines"]["platforms"],
             engines=tables["engines"]["engines"],
             **stack,
         )

@@ -329,6 +329,7 @@ class Catalogue(BaseModel):
     gpus: Mapping[str, Gpu]
     instances: Mapping[str, Instance]
     default_engine: str
+    platform_engines: Mapping[str, str]
     engines: Mapping[str, Engine]
     prices: Mapping[str, RegionPrices]
     regions: tuple[str, ...]
@@ -351,6 +352,10 @@ class Catalogue(BaseModel):
 
     def engine(self, name: str) -> Engine:
         return _look_up("engine", name, self.engines)
+
+    def engine_of(self, platform: str) -> str:
+        """The engine that a platform runs unless another is asked for."""
+        return self.platform_engines.get(platform, self.default_engine)
 
     def known_region(self, name: str) -> str:
         if name not in self.regions:

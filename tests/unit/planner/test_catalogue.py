@@ -92,3 +92,25 @@ def test_look_ups_offer_what_is_near_or_everything(catalogue: Catalogue) -> None
         catalogue.gpu("L40")
     with pytest.raises(PlanError, match=r"the catalogue knows vllm-0\.11, vllm-0\.20, vllm-0\.33"):
         catalogue.engine("sglang")
+
+
+def test_both_engines_that_may_be_the_default_have_an_image_for_every_platform(catalogue: Catalogue) -> None:
+    for engine in ("vllm-0.11", "vllm-0.33"):
+        assert set(catalogue.engines[engine].images) == {"local", "eks", "openshift"}
+
+
+def test_rhoai_keeps_its_engine_whatever_the_default_is(catalogue: Catalogue) -> None:
+    moved = catalogue.model_copy(update={"default_engine": "vllm-0.33"})
+    assert (moved.engine_of("eks"), moved.engine_of("openshift")) == ("vllm-0.33", "vllm-0.11")
+
+
+def test_an_engine_says_until_when_it_got_fixes_and_which_it_lacks(catalogue: Catalogue) -> None:
+    old, new = catalogue.engines["vllm-0.11"], catalogue.engines["vllm-0.33"]
+    assert old.fixed_until == "0.11.0"
+    assert {advisory.id: advisory.fixed_in for advisory in old.advisories}["GHSA-mrw7-hf4f-83pf"] == "0.11.1"
+    assert new.advisories == ()
+
+
+def test_a_number_in_a_list_needs_a_source_too(edited: Edit) -> None:
+    with pytest.raises(CatalogueError, match=r"engines\.vllm-0\.11\.kernels\.0\.prefill_share has no known source"):
+        edited("engines", "  prefill_share: l4-kernels\n", "")
