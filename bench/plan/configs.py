@@ -53,6 +53,7 @@ QWEN3_32B_FP8 = _quantized(BLOCK_FP8, **QWEN3_32B)
 QWEN25_05B = _dense("Qwen2ForCausalLM", "qwen2", 24, 896, 4864, 14, 2, 151936, tie_word_embeddings=True)
 QWEN25_7B = _dense("Qwen2ForCausalLM", "qwen2", 28, 3584, 18944, 28, 4, 152064, max_position_embeddings=32768)
 QWEN25_14B = _dense("Qwen2ForCausalLM", "qwen2", 48, 5120, 13824, 40, 8, 152064)
+QWEN25_72B = _dense("Qwen2ForCausalLM", "qwen2", 80, 8192, 29568, 64, 8, 152064, max_position_embeddings=32768)
 QWEN3_30B: Config = {
     **_dense("Qwen3MoeForCausalLM", "qwen3_moe", 48, 2048, 6144, 32, 4, 151936, head_dim=128),
     "num_experts": 128,

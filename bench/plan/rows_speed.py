@@ -8,9 +8,11 @@ from bench.plan.rows import MISTRAL, NEW, OLD, Row, at
 DEMO = "rhoai3-demo-rows"
 KERNELS = "l4-kernels"
 SMALL = "l4-small-model"
+TWO_H100 = "https://github.com/tenstorrent/tt-inference-server/issues/143"
 _W4A16 = {"precision": "w4a16", "kv_cache_dtype": "fp8", "gpu_memory_utilization": 0.85}
 _FULL = {"precision": "bf16", "count": 4, "kv_cache_dtype": "fp8", "max_model_len": 32768}
 _SMALL = {"gpu_memory_utilization": 0.6, "max_model_len": 8192}
+_TWO = {"gpu": "H100", "count": 2, "max_model_len": 16384, "gpu_memory_utilization": 0.95}
 _A100 = {"gpu": "A100-40GB", "max_model_len": 32768}
 
 
@@ -36,6 +38,10 @@ SPEED = [
     ),
     Row("tpot", "Llama 3.1 8B, H100, 1 user", c.LLAMA_8B, 6.48, "https://www.yobitel.com", {"gpu": "H100", **at(1, 128, 128)}),
     Row("tpot", "Llama 3.1 8B, H100, 4 users", c.LLAMA_8B, 6.59, "https://www.yobitel.com", {"gpu": "H100", **at(4, 128, 128)}),
+    *(
+        Row("tpot", f"Qwen2.5 72B, 2x H100, {prompt} tokens", c.QWEN25_72B, ms, TWO_H100, {**_TWO, **at(1, prompt, 128)})
+        for prompt, ms in ((128, 30.9), (4096, 31.1), (8192, 31.3))
+    ),
     Row("tpot", "Qwen3 8B FP8, L4, Marlin", c.QWEN3_8B_FP8, 36.1, KERNELS, {"engine": NEW, **at(1, 4090, 64)}),
     Row("tpot", "Qwen3 8B FP8, L4, Triton", c.QWEN3_8B_FP8, 41.0, KERNELS, {"engine": OLD, **at(1, 4090, 64)}),
     *(
@@ -45,6 +51,10 @@ SPEED = [
     *(
         Row("ttft", f"BF16, 4x L4, {users} users", MISTRAL, ms, DEMO, {**_FULL, **at(users, 256, 256)})
         for users, ms in ((5, 594), (10, 1167))
+    ),
+    *(
+        Row("ttft", f"Qwen2.5 72B, 2x H100, {prompt} tokens", c.QWEN25_72B, ms, TWO_H100, {**_TWO, **at(1, prompt, 128)})
+        for prompt, ms in ((1024, 129.2), (4096, 505.1), (8192, 1063.8))
     ),
     Row("ttft", "Qwen3 8B FP8, L4, Marlin", c.QWEN3_8B_FP8, 1750, KERNELS, {"engine": NEW, **at(1, 4090, 64)}, allowed=0.1),
     Row("ttft", "Qwen3 8B FP8, L4, Triton", c.QWEN3_8B_FP8, 1114, KERNELS, {"engine": OLD, **at(1, 4090, 64)}, allowed=0.1),
