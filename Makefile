@@ -70,7 +70,7 @@ bench-preview: $(STAMP) ## a preview of an AWS stack against one of an empty pro
 bench-weights: $(STAMP) ## the seed job against the usual tools
 	@$(BIN)/python -m bench.weights
 
-bench-plan: $(STAMP) ## the cost of a plan
+bench-plan: $(STAMP) ## the plan beside public measurements, and its cost
 	@$(BIN)/python -m bench.plan
 
 lock: $(STAMP) ## resolve pyproject.toml again into the hashed locks

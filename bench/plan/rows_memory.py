@@ -75,6 +75,13 @@ MEMORY = [
         },
     ),
     Row(
+        "kv tokens", "Qwen3 30B FP8, 4x L4 at 0.85, expert parallel", c.QWEN3_30B_FP8, 401_776, "l4-moe-memory",
+        {
+            "engine": NEW, "gpu_memory_utilization": 0.85, "count": 4, "max_model_len": 8192,
+            "extra_args": ("--enable-expert-parallel", "--attention-backend", "TRITON_ATTN"),
+        },
+    ),
+    Row(
         "kv tokens", "gpt-oss-20b, 1x L4 at 0.85", c.GPT_OSS_20B, 82_819, "l4-gpt-oss",
         {"engine": NEW, "gpu_memory_utilization": 0.85, "max_model_len": 32768},
     ),

@@ -60,66 +60,91 @@ def plan(
         raise Failure("name a stack (-s) or a checkpoint (--model, --config), not both", 2)
     if kv_cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):
         raise Failure(f"--kv-cache-dtype {kv_cache_dtype!r}: write auto or fp8", 2)
-    given = {
-        "--gpu": gpu != "L4",
-        "--count": count != 1,
-        "--instance": instance,
-        "--precision": precision != "auto",
-        "--tp": tp,
-        "--max-model-len": max_model_len,
-        "--max-num-seqs": max_num_seqs,
-        "--kv-cache-dtype": kv_cache_dtype != "auto",
-        "--gpu-memory-utilization": gpu_memory_utilization,
-        "--cpu-offload": cpu_offload != "off",
-        "--vllm-args": vllm_args,
-    }
-    if not (model or config) and (misplaced := [option for option, value in given.items() if value]):
-        raise Failure(f"{misplaced[0]} is for a checkpoint (--model, --config); a stack says it in Pulumi.{stack or 'dev'}.yaml", 2)
-    workload = Workload(_users(users), prompt_tokens, output_tokens)
-    wanted = Wanted(slo, budget, gpus, accuracy, apply)
-    backwards = bool(suggest or slo or budget or gpus or accuracy or apply)
-    if backwards and not (model or config) and not suggest:
-        raise Failure("--slo and the other limits search for a checkpoint (--model), or with --suggest for a stack's services", 2)
-    try:
-        catalogue = load_catalogue()
-        if model or config:
-            question = Question(
-                model=model,
-                config=config,
-                gpu=gpu,
-                count=count,
-                instance=instance,
-                precision=precision,
-                tensor_parallel_size=tp,
-                max_model_len=max_model_len,
-                max_num_seqs=max_num_seqs,
-                kv_cache_dtype=kv_cache_dtype,
-                gpu_memory_utilization=gpu_memory_utilization,
-                cpu_offload=cpu_offload,
-                engine=engine,
-                region=region or "us-east-1",
-                extra_args=_split(vllm_args),
-                workload=workload,
+    question = Question(
+        model=model,
+        config=config,
+        gpu=gpu,
+        count=count,
+        instance=instance,
+        precision=precision,
+        tensor_parallel_size=tp,
+        max_model_len=max_model_len,
+        max_num_seqs=max_num_seqs,
+        kv_cache_dtype=kv_cache_dtype,
+        gpu_memory_utilization=gpu_memory_utilization,
+        cpu_offload=cpu_offload,
+        engine=engine,
+        region=region or "us-east-1",
+        extra_args=_split(vllm_args),
+        workload=Workload(_users(users), prompt_tokens, output_tokens),
+    )
+    wanted = Wanted(slo, budget, gpus, accuracy, apply) if suggest or slo or budget or gpus or accuracy or apply else None
+    if not (model or config):
+        if misplaced := _misplaced(question):
+            raise Failure(
+                f"{misplaced} is for a checkpoint (--model, --config); a stack says it in Pulumi.{stack or 'dev'}.yaml", 2
             )
-            catalogue = _priced(catalogue, question.region, live_prices)
-            if backwards:
-                suggest_checkpoint(wanted, question, catalogue, as_json=as_json)
-                return
-            found = plan_checkpoint(question, catalogue)
-        elif backwards:
-            suggest_stack(wanted, stack or "dev", workload, catalogue, as_json=as_json)
-            return
-        else:
-            found = _stack_plan(stack or "dev", region, engine, workload, live_prices, catalogue)
+        if wanted and not suggest:
+            raise Failure(
+                "--slo and the other limits search for a checkpoint (--model), or with --suggest for a stack's services", 2
+            )
+    try:
+        _answer(question, stack, region, wanted, live_prices=live_prices, as_json=as_json, as_markdown=as_markdown)
     except NotComputed as error:
         if as_json:
             print(json.dumps(not_computed_document(error), indent=2))
         raise Failure(str(error), 2) from None
     except (PlanError, CatalogueError) as error:
         raise Failure(str(error), 2) from None
+
+
+# Options that only a checkpoint has, by the field of Question that holds them.
+_OF_A_CHECKPOINT = {
+    "gpu": "--gpu",
+    "count": "--count",
+    "instance": "--instance",
+    "precision": "--precision",
+    "tensor_parallel_size": "--tp",
+    "max_model_len": "--max-model-len",
+    "max_num_seqs": "--max-num-seqs",
+    "kv_cache_dtype": "--kv-cache-dtype",
+    "gpu_memory_utilization": "--gpu-memory-utilization",
+    "cpu_offload": "--cpu-offload",
+    "extra_args": "--vllm-args",
+}
+
+
+def _misplaced(question: Question) -> str | None:
+    """The first option that was given although a stack is planned."""
+    usual = Question()
+    return next((option for name, option in _OF_A_CHECKPOINT.items() if getattr(question, name) != getattr(usual, name)), None)
+
+
+def _answer(
+    question: Question,
+    stack: str | None,
+    region: str | None,
+    wanted: Wanted | None,
+    *,
+    live_prices: bool,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """Plans forwards, or backwards if something is wanted, and prints. A Failure for what cannot load or is not found."""
+    catalogue = load_catalogue()
+    if question.model or question.config:
+        catalogue = _priced(catalogue, question.region, live_prices)
+        if wanted:
+            return suggest_checkpoint(wanted, question, catalogue, as_json=as_json)
+        found = plan_checkpoint(question, catalogue)
+    elif wanted:
+        return suggest_stack(wanted, stack or "dev", question.workload, catalogue, as_json=as_json)
+    else:
+        found = _stack_plan(stack or "dev", region, question.engine, question.workload, live_prices, catalogue)
     _show(found, catalogue, as_json, as_markdown, live_prices)
     if found.misfits:
         raise Failure("\n".join(found.misfits))
+    return None
 
 
 def _stack_plan(

@@ -103,6 +103,8 @@ def search(goal: Goal, sources: tuple[Source, ...], catalogue: Catalogue) -> Fou
     catalogue.known_region(goal.region)
     for gpu in goal.gpus:
         catalogue.gpu(gpu)
+    if not any(goal.region in instance.usd_per_hour for instance in catalogue.instances.values()):
+        raise PlanError(f"no prices are known for {goal.region}, so nothing can be the cheapest: --live-prices asks AWS")
     best: dict[tuple[str, str, int, str], Choice] = {}
     missed: dict[tuple[str, str, int, str], Choice] = {}
     for source, request in _candidates(goal, sources, catalogue):

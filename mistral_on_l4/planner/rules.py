@@ -21,11 +21,13 @@ OWNED = {
 }
 # Flags that split or cache the model in ways that the planner does not compute.
 UNPLANNED = ("--pipeline-parallel-size", "--data-parallel-size", "--speculative-config", "--kv-cache-memory-bytes", "--swap-space")
+EXPERT_PARALLEL = "--enable-expert-parallel"
 TAKES_NO_VALUE = (
     "--enforce-eager",
     "--enable-chunked-prefill",
     "--no-enable-chunked-prefill",
     "--language-model-only",
+    EXPERT_PARALLEL,
     "--trust-remote-code",
     "--enable-auto-tool-choice",
 )
@@ -115,7 +117,10 @@ def refusal_of(request: ServiceRequest) -> str | None:
 def _uneven_split(request: ServiceRequest) -> str | None:
     """Matrices that tensor parallelism cuts where they cannot be cut: in a column, or in a group that shares a scale."""
     shape, tp, stored = request.architecture, request.gpus, request.quantization
-    widths = [width for width in (shape.intermediate, shape.dense_intermediate, shape.shared_intermediate) if width]
+    # With expert parallelism every expert lies on one GPU whole.
+    whole_experts = shape.experts and EXPERT_PARALLEL in request.flags
+    parts = (0 if whole_experts else shape.intermediate, shape.dense_intermediate, shape.shared_intermediate)
+    widths = [width for width in parts if width]
     if uneven := next((width for width in widths if width % tp), None):
         return f"{uneven} is not divisible by {tp}: the MLP's width over tensor parallel size"
     if stored.block_size:
@@ -140,13 +145,14 @@ def _cut_block(request: ServiceRequest, block: tuple[int, int]) -> str | None:
     """A block of weights that share a scale must lie on one GPU whole (layers/quantization/utils/fp8_utils.py)."""
     shape, tp = request.architecture, request.gpus
     rows, columns = block
+    cut_experts = shape.experts and EXPERT_PARALLEL not in request.flags
     expert = shape.intermediate // tp
-    if shape.experts and expert % rows:
+    if cut_experts and expert % rows:
         return (
             f"The output_size of gate's and up's weight = {expert} is not divisible by weight quantization block_n = {rows}. "
             f"({shape.intermediate} over {tp} GPUs)"
         )
-    if shape.experts and tp > 1 and expert % columns:
+    if cut_experts and tp > 1 and expert % columns:
         return f"The input_size of down's weight = {expert} is not divisible by weight quantization block_k = {columns}."
     dense = [shape.dense_intermediate, shape.shared_intermediate] if shape.experts else [shape.intermediate]
     queries = shape.heads * shape.head_dim

@@ -108,6 +108,11 @@ def test_only_the_gpus_that_were_asked_for_are_searched(found: Any) -> None:
         found(Goal(gpus=("L50",)))
 
 
+def test_a_region_without_prices_has_nothing_cheapest(found: Any) -> None:
+    with pytest.raises(PlanError, match="no prices are known for eu-west-1"):
+        found(Goal(region="eu-west-1"))
+
+
 def test_an_accuracy_that_no_card_gives_is_not_taken_for_enough(found: Any) -> None:
     result = found(Goal(users=10, accuracy=99))
     assert {choice.request.variant for choice in result.choices} == {"bf16", "fp8"}

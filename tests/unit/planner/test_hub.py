@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import errors
 from huggingface_hub.utils import SafetensorsFileMetadata, TensorInfo
 
-from mistral_on_l4.planner import PlanError
+from mistral_on_l4.planner import NotComputed, PlanError
 from mistral_on_l4.planner.catalogue import Catalogue
 from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, checkpoint_from, read_checkpoint
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
@@ -122,3 +122,22 @@ def test_without_a_network_an_unknown_checkpoint_gets_the_nearest_names(
     failing(monkeypatch, vars(errors)["HTTPError"]("name or service not known"))
     with pytest.raises(PlanError, match=f"did you mean .*{FP8}"):
         plan_checkpoint(Question(model="neuralmagic/Mistral-Small-24B-Instruct-FP8-dynamic"), catalogue)
+
+
+def test_what_is_not_computed_is_weighed_by_its_headers(header: Callable[[str], Any]) -> None:
+    files = files_of(header("bf16"))
+    with pytest.raises(NotComputed, match=r"not computed: .*state space.*its weights are 43\.91 GiB"):
+        checkpoint_from("a/b", {**CONFIG, "architectures": ["NemotronHForCausalLM"]}, files)
+
+
+def test_how_it_is_quantized_may_stand_beside_the_config(header: Callable[[str], Any]) -> None:
+    beside = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    found = checkpoint_from("a/b", CONFIG, files_of(header("fp8")), beside)
+    assert (found.quantization.method, found.quantization.scheme) == ("modelopt", "fp8")
+
+
+def test_a_towers_tensors_are_told_from_the_language_models(header: Callable[[str], Any]) -> None:
+    tower = {"vision_tower.blocks.0.attn.qkv.weight": {"dtype": "BF16", "shape": [8, 8], "data_offsets": [0, 128]}}
+    found = checkpoint_from("a/b", CONFIG, {**files_of(header("bf16")), "tower.safetensors": files_of(tower)["model.safetensors"]})
+    assert found.weights.vision_bytes == 128
+    assert found.weights.without_vision().total_bytes == found.weights.total_bytes - 128
