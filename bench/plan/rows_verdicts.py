@@ -36,6 +36,7 @@ VERDICTS = [
         "Qwen3 30B FP8, 2x L4", c.QWEN3_30B_FP8, "fits", MOE,
         count=4, tensor_parallel_size=2, engine=NEW, gpu_memory_utilization=0.88,
     ),
+    _says("the same on 0.11 at 0.85", c.QWEN3_30B_FP8, "fits", MOE, count=4, tensor_parallel_size=2, gpu_memory_utilization=0.85),
     _says("Qwen3 30B FP8, 1x L4", c.QWEN3_30B_FP8, "OutOfMemoryError", MOE),
     _says("Qwen3 30B BF16, 4x A10G", c.QWEN3_30B, "out of memory while capturing", "h100-vllm-memory", gpu="A10G", count=4),
     _says(

@@ -59,14 +59,22 @@ def capture_sizes(request: ServiceRequest) -> tuple[int, int]:
 
 
 def graphs_gib(request: ServiceRequest) -> float:
-    """What CUDA graphs take: as a whole, or by their number; more for the kernels of experts. Nothing in eager mode."""
+    """What CUDA graphs take: as a whole, or by their number; for the kernels of experts by layer. Nothing in eager mode."""
     engine, shape = request.engine, request.architecture
     if request.eager:
         return 0.0
     base = engine.graphs_gib
     if engine.graph_mib:
         base = sum(capture_sizes(request)) * engine.graph_mib / 1024
-    return base + (engine.mixture_graphs_gib_per_layer * shape.layers if shape.experts else 0.0)
+    return max(base, engine.mixture_graphs_gib_per_layer * shape.layers) if shape.experts else base
+
+
+def context_gib(request: ServiceRequest) -> float:
+    """What contexts and NCCL take of each GPU before and beside the budget."""
+    engine = request.engine
+    if request.gpus == 1:
+        return engine.context_gib
+    return engine.context_pair_gib if request.gpus == 2 and not request.gpu.nvlink else engine.context_tp_gib
 
 
 def workspace_gib(request: ServiceRequest) -> float:
@@ -217,7 +225,7 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
         )
     # At its default utilization every engine leaves room for the graphs of a dense model; above, and for the larger ones of a
     # mixture, the room is what contexts and NCCL leave of the rest.
-    beside = memory.visible_gib - memory.budget_gib - (engine.context_tp_gib if request.gpus > 1 else engine.context_gib)
+    beside = memory.visible_gib - memory.budget_gib - context_gib(request)
     mixture = bool(request.architecture.experts)
     uncertain = mixture or request.gpu_memory_utilization > engine.default_gpu_memory_utilization
     if not engine.graphs_in_budget and uncertain and beside < memory.graphs_gib:
@@ -232,5 +240,4 @@ def overflow(request: ServiceRequest, offload_gib: float = 0.0) -> str | None:
 
 def _floor_hundredth(request: ServiceRequest, graphs_gib: float) -> float:
     """The highest utilization, in hundredths, that leaves room for contexts and graphs."""
-    context = request.engine.context_tp_gib if request.gpus > 1 else request.engine.context_gib
-    return floor((1 - (context + graphs_gib) / request.gpu.visible_gib) * 100) / 100
+    return floor((1 - (context_gib(request) + graphs_gib) / request.gpu.visible_gib) * 100) / 100

@@ -233,6 +233,7 @@ class Engine(Record):
     non_torch_tp_gib: float
     context_gib: float
     context_tp_gib: float
+    context_pair_gib: float
     host_ms_per_step: float
     cpu_offload: Literal["works", "ignored"]
     cpu_offload_source: str
