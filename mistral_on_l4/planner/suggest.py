@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
+from mistral_on_l4.config.defaults import DEFAULT_POOLS, DEFAULT_SERVICES
+from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner.backwards import Choice, Found, Goal, Source, search
 from mistral_on_l4.planner.catalogue.schema import Catalogue
@@ -146,26 +150,35 @@ def _choice_document(choice: Choice) -> dict[str, Any]:
 
 
 def stack_lines(choices: list[tuple[str, Choice]], catalogue: Catalogue) -> list[str]:
-    """The lines of a Pulumi.<stack>.yaml that take these choices, each under the name of its service. Raises PlanError for none."""
+    """The lines of a Pulumi.<stack>.yaml that take these choices, each under the name of its service, and nothing of the defaults.
+
+    Raises PlanError for no choice.
+    """
     if not choices:
         raise PlanError("there is no choice to apply")
-    pools, services, notes = [], [], []
+    pools: dict[str, Any] = dict.fromkeys(DEFAULT_POOLS)
+    services: dict[str, Any] = dict.fromkeys(DEFAULT_SERVICES)
+    notes = []
     for name, choice in choices:
         request = choice.request
-        pools += [f"      - name: {name}", f"        instanceType: {request.instance_name}", "        count: 1"]
-        services += [
-            f"    - name: {name}",
-            f"      model: {request.model}",
-            f"      variant: {request.variant}",
-            f"      prefix: {name}/",
-            f"      pool: {name}",
-            f"      tensorParallelSize: {request.gpus}",
-            f"      maxModelLen: {request.max_model_len}",
-            f"      kvCacheDtype: {request.kv_cache_dtype}",
-            f"      gpuMemoryUtilization: {request.gpu_memory_utilization:.2f}",
-        ]
+        pools[name] = {"instanceType": request.instance_name, "count": 1}
+        # A service of a default's name is merged with it, so that what the default sets is said here too.
+        services[name] = {
+            "enabled": True,
+            "model": request.model,
+            "variant": request.variant,
+            "prefix": f"{name}/",
+            "pool": name,
+            "tensorParallelSize": request.gpus,
+            "maxModelLen": request.max_model_len,
+            "maxNumSeqs": request.max_num_seqs,
+            "kvCacheDtype": request.kv_cache_dtype,
+            "gpuMemoryUtilization": round(request.gpu_memory_utilization, 2),
+            "cpuOffload": request.cpu_offload,
+        }
         if request.engine_name != catalogue.default_engine:
             notes.append(f"# {name} was planned on {request.engine_name}; a stack runs the engine that its platform pins.")
         if request.model not in catalogue.models:
             notes.append(f"# {request.model} is not in the catalogue: a stack cannot serve it yet.")
-    return [*notes, "config:", "  mistral-on-l4:pools:", "    groups:", *pools, "  mistral-on-l4:services:", *services]
+    config = {f"{PROJECT}:pools": {"groups": pools}, f"{PROJECT}:services": services}
+    return [*notes, *yaml.safe_dump({"config": config}, sort_keys=False).splitlines()]

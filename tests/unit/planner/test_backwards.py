@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from itertools import product
 from typing import Any
 
@@ -118,17 +117,13 @@ def test_an_accuracy_that_no_card_gives_is_not_taken_for_enough(found: Any) -> N
     assert {choice.request.variant for choice in result.choices} == {"bf16", "fp8"}
 
 
-def test_the_whole_catalogue_is_searched_in_under_a_second(found: Any) -> None:
-    start = time.process_time()
-    found(Goal(users=10, tpot_ms=60, ttft_ms=1500))
-    assert time.process_time() - start < 1
-
-
 def test_the_applied_lines_are_a_stack_that_loads(found: Any, catalogue: Catalogue) -> None:
     result = found(Goal(users=10, tpot_ms=70, ttft_ms=3000))
     lines = stack_lines([("chat", result.choices[0])], catalogue)
     values = {key.partition(":")[2]: value for key, value in yaml.safe_load("\n".join(lines))["config"].items()}
     plan = plan_stack(settings_from({"platform": "eks", **values}, "x"), stack="x", workload=Workload((10,)))
+    assert [service.name for service in plan.services] == ["chat"]
+    assert len(plan.pools) == 1
     assert plan.service("chat").fits
     assert plan.service("chat").at(10).tpot_ms == pytest.approx(result.choices[0].point.tpot_ms)
     assert plan.service("chat").instance == result.choices[0].request.instance_name
