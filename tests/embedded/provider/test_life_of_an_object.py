@@ -198,12 +198,12 @@ def test_refresh_sees_drift_in_what_was_set_and_in_nothing_else(plugin, cluster,
     assert thing.read()[2]["data"] == {"a": "changed"}
 
 
-def test_data_of_a_secret_are_secret_in_inputs_and_outputs(plugin, namespace):
+def test_string_data_of_a_secret_become_secret_data_in_inputs_and_outputs(plugin, namespace):
     where = {"name": "s", "namespace": namespace}
     inputs = {"apiVersion": "v1", "kind": "Secret", "metadata": where, "stringData": {"k": "value"}}
     thing = plugin.resource("kubernetes:core/v1:Secret").create(inputs)
     shown = repr((thing.inputs, thing.outputs))
-    assert isinstance(thing.inputs["stringData"], Secret)
+    assert isinstance(thing.inputs["data"], Secret)
     assert isinstance(thing.outputs["data"], Secret)
     assert "value" not in shown
     assert "dmFsdWU" not in shown
