@@ -17,13 +17,10 @@ from pulumi_kubernetes.core.v1 import Namespace
 from pulumi_kubernetes.helm.v3 import Release
 
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, STACK_LABEL
+from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, REHEARSAL_CHARTS, STACK_LABEL
 from mistral_on_l4.config.settings import ImagesSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS, metadata
 from mistral_on_l4.manifests.placement import POOLS_ALONE
-
-# Set by a rehearsal, which has no network: the folder of its own small charts, one folder each. Nothing else may set it.
-REHEARSAL_CHARTS = "MISTRAL_ON_L4_REHEARSAL_CHARTS"
 
 
 @dataclass(frozen=True)

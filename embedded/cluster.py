@@ -263,6 +263,14 @@ def _ensure(home: LocalHome, component: Component, generation: str, report: Repo
         report.end(component.name, ending)
 
 
+def restart(home: LocalHome, name: str) -> None:
+    """Ends a component of a started cluster and starts it again; returns once it is healthy. Raises ClusterError."""
+    with _one_line_errors():
+        processes.stop(home, name, NO_GRACE)
+        component = next(found for found in _components(home, home.cluster()) if found.name == name)
+        _ensure(home, component, control_plane.generation(home), Quiet())
+
+
 def _generation_of(running: processes.Running) -> str | None:
     with suppress(OSError):
         for entry in Path(f"/proc/{running.pid}/environ").read_bytes().split(b"\0"):

@@ -22,7 +22,6 @@ from embedded.toolchain.commands import ToolFailed
 from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()
@@ -37,7 +36,7 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
     """Preview a stack, on stand-in providers where there are no credentials. Further options go to `pulumi preview`."""
     settings = stack_settings(stack)
     console = terminal.console()
-    if settings.platform is PlatformName.LOCAL:
+    if settings.traits.embedded:
         with local_pulumi(console) as environment:
             code = run_preview(stack, environment, context.args)
     else:

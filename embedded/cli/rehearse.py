@@ -15,7 +15,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from embedded import cluster, kserve, plugins
+from embedded import cluster, crds, kserve, plugins
+from embedded.charts import lay_charts
 from embedded.cli.local_pulumi import alone
 from embedded.home import REHEARSAL, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
@@ -31,9 +32,8 @@ from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import in_stack_order, services
 from mistral_on_l4.cluster.local import local_stack
-from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.names import PROJECT, REHEARSAL_CHARTS
 from mistral_on_l4.config.settings import Settings
-from mistral_on_l4.config.traits import PlatformName
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()
@@ -44,6 +44,7 @@ _PULUMI_SECONDS = 1200.0
 # Delays of each create and delete, in seconds: AWS's minutes, in small.
 _DELAY = (0.0, 1.5)
 _GONE_SECONDS = 60.0
+_DESCRIBED_SECONDS = 180.0
 
 
 @app.command()
@@ -55,7 +56,7 @@ def rehearse(
 ) -> None:
     """Bring an AWS stack up and down on stand-in providers. The last line is JSON; exit code 1 if anything was left or refused."""
     settings = stack_settings(stack)
-    if settings.platform is not PlatformName.EKS:
+    if not settings.traits.aws_account:
         raise Failure(
             f"stack {stack} runs on {settings.platform.value}: only AWS stacks are rehearsed (`make up` is the real thing)"
         )
@@ -88,11 +89,12 @@ def _play(home: LocalHome, stack: str, settings: Settings, seed: int, calm: bool
     try:
         with console_report(console) as report:
             info = cluster.start(home, report)
+            definitions = crds.ensure_crds(crds.KSERVE, report)
         plugins.install(home, info.tools)
         plugins.ensure_stack(home, info, project_folder(), stack)
         theatre = Theatre(home, info, stack, settings, console)
         theatre.configure()
-        theatre.clear()
+        theatre.clear(definitions)
         with Controllers(home, Ledger(theatre.ledger, settings.region)):
             theatre.calm_round()
             if not calm:
@@ -128,11 +130,20 @@ class Theatre:
     def client(self) -> KubeClient:
         return KubeClient.from_kubeconfig(self.home.kubeconfig)
 
-    def clear(self) -> None:
-        """An empty account, and a cluster as EKS hands it over: without KServe, which the embedded one brings along."""
+    @property
+    def charts(self) -> Path:
+        return self.home.root / "charts"
+
+    def clear(self, definitions: Path) -> None:
+        """An empty account, and a cluster as EKS hands it over: without KServe, which the embedded one brings along.
+
+        What is taken away goes into the charts that bring it back. definitions: folder with KServe's kinds, of embedded.crds.
+        """
         self.ledger.unlink(missing_ok=True)
         client = self.client
-        for obj in kserve.objects(self.home, self.info):
+        objects = kserve.objects(self.home, self.info)
+        lay_charts(self.charts, definitions, [obj for obj in objects if obj["kind"].endswith("WebhookConfiguration")])
+        for obj in (*objects, *(json.loads(file.read_text()) for file in sorted(definitions.glob("*.json")))):
             if obj["kind"] in ("StorageClass", "ConfigMap"):
                 continue
             with suppress(ApiError):
@@ -143,11 +154,13 @@ class Theatre:
                 client.get("v1", "Namespace", kserve.NAMESPACE)
             except ApiError as error:
                 if error.status == 404:
-                    return
+                    break
                 raise
             if time.monotonic() > deadline:
                 raise Failure(f"namespace {kserve.NAMESPACE} of the embedded cluster does not go within {_GONE_SECONDS:.0f} s")
             time.sleep(0.3)
+        # The API server computes its description again when kinds go, which takes longer on a busy machine than the provider waits.
+        client.request("GET", "/openapi/v2", timeout=_DESCRIBED_SECONDS)
 
     # -- rounds --------------------------------------------------------------------------------------------------------
 
@@ -247,6 +260,7 @@ class Theatre:
         environment = {
             **plugins.command_environment(self.home, self.info),
             LEDGER_VARIABLE: str(self.ledger),
+            REHEARSAL_CHARTS: str(self.charts),
             # Without it the CLI knows no --event-log.
             "PULUMI_DEBUG_COMMANDS": "true",
         }

@@ -99,6 +99,9 @@ def pulumi_environment(home: LocalHome, cluster: ClusterInfo) -> dict[str, str]:
         "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
         "PULUMI_SUPPRESS_NEO_LINK": "true",
         KUBERNETES_PROVIDER_VARIABLE: KUBERNETES_PROVIDER_VERSION if built else "",
+        # Seconds. The API server computes its description when kinds come or go, which takes a busy machine longer than the 32 that
+        # the Kubernetes provider waits by itself.
+        "PULUMI_K8S_CLIENT_TIMEOUT": "300",
         # The state holds the cluster's history; a copy of every checkpoint beside it helps nobody here.
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
     }

@@ -31,3 +31,5 @@ READER_SECRET = "weights-reader"
 # Set by the environment of a local stack or a rehearsal: the version of the Kubernetes provider that lies there, if it is not the
 # SDK's own.
 KUBERNETES_PROVIDER_VARIABLE = "MISTRAL_ON_L4_KUBERNETES_PROVIDER"
+# Set by a rehearsal, which has no network: the folder of its own small charts, one folder each. Nothing else may set it.
+REHEARSAL_CHARTS = "MISTRAL_ON_L4_REHEARSAL_CHARTS"

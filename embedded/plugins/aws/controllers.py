@@ -1,7 +1,8 @@
-"""Software of a rehearsed EKS cluster that the stack waits for: cert-manager's issuing, and the EBS driver's volumes.
+"""Software of a rehearsed EKS cluster that the stack waits for: cert-manager, KServe's controller, the EBS driver.
 
-Stand-ins, both: certificates are real ones, signed here; volumes are folders of this machine with an entry in the account, which
-only comes and goes while the add-on aws-ebs-csi-driver is there, as with the real driver.
+Certificates are real ones, signed here; volumes are folders of this machine with an entry in the account, which only comes and goes
+while the add-on aws-ebs-csi-driver is there, as with the real driver. KServe's controller is the real one, a process beside the
+chart's Deployment: it starts when its kinds are there, and the Deployment gets the certificate that it waits for when it serves.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from embedded import kserve
+from embedded.cluster import ClusterError, restart
 from embedded.home import LocalHome
 from embedded.plugins.aws.ledger import Entry, Ledger, new_id
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object, UnknownKind
@@ -26,18 +29,21 @@ _PERIOD_SECONDS = 0.5
 # and driver (13 seconds): who does not wait for volumes leaves them behind.
 _DELETION_SECONDS = 20.0
 _CERTIFICATES = "cert-manager.io/v1"
+_INFERENCE_SERVICES = "inferenceservices.serving.kserve.io"
 
 
 class Controllers:
-    """Both controllers on threads of their own, for as long as a rehearsal lasts."""
+    """These controllers on threads of their own, for as long as a rehearsal lasts."""
 
     def __init__(self, home: LocalHome, ledger: Ledger) -> None:
         self._home, self._ledger = home, ledger
         self._stop = threading.Event()
         self._released: dict[str, float] = {}
+        # The definition, by its uid, of the kinds that KServe's controller serves.
+        self._served = ""
         self._threads = [
             threading.Thread(target=self._loop, args=(act,), name=act.__name__, daemon=True)
-            for act in (self.issue_certificates, self.provision_volumes, self.remove_volumes)
+            for act in (self.issue_certificates, self.run_kserve, self.provision_volumes, self.remove_volumes)
         ]
 
     def __enter__(self) -> Controllers:
@@ -55,8 +61,27 @@ class Controllers:
         while not self._stop.wait(_PERIOD_SECONDS):
             try:
                 act(client)
-            except (ApiError, OSError) as error:
+            except (ApiError, ClusterError, OSError) as error:
                 _log.info("%s: %s", act.__name__, error)
+
+    # -- KServe --------------------------------------------------------------------------------------------------------
+
+    def run_kserve(self, client: KubeClient) -> None:
+        """Starts KServe's controller for kinds that are new: without them it has ended, and it never looks for them again."""
+        uid = self._kinds(client)
+        if uid and uid != self._served:
+            restart(self._home, "kserve-manager")
+            self._served = uid
+
+    def _kinds(self, client: KubeClient) -> str:
+        """uid of the definition of InferenceServices, "" while it is not served."""
+        try:
+            definition = client.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", _INFERENCE_SERVICES)
+        except ApiError as error:
+            if error.status == 404:
+                return ""
+            raise
+        return str(definition["metadata"]["uid"]) if condition(definition, "Established") == "True" else ""
 
     # -- volumes -------------------------------------------------------------------------------------------------------
 
@@ -147,9 +172,9 @@ class Controllers:
             if condition(issuer, "Ready") != "True" and _authority(client, issuer) is not None:
                 _ready(client, issuer)
         for certificate in certificates:
-            if condition(certificate, "Ready") == "True":
-                continue
             meta = certificate["metadata"]
+            if condition(certificate, "Ready") == "True" or not self._may_be_issued(client, meta):
+                continue
             issuer = next(
                 (
                     found
@@ -163,6 +188,10 @@ class Controllers:
             if authority is not None:
                 client.apply(_issued(certificate, authority), "cert-manager", force=True)
                 _ready(client, certificate)
+
+    def _may_be_issued(self, client: KubeClient, meta: Object) -> bool:
+        """KServe's own, which its chart waits for, only once its controller serves."""
+        return meta["namespace"] != kserve.NAMESPACE or (bool(self._served) and self._served == self._kinds(client))
 
 
 # (certificate, key) of who signs, in PEM; two empty ones for "itself".
