@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 def chart_folders() -> list[Path]:
     """One folder per chart, as they are kept here: without what is only known where a cluster runs."""
-    return sorted(file.parent for file in _HERE.glob("*/Chart.yaml"))
+    return sorted(file.parent for file in FOLDER.glob("*/Chart.yaml"))
 
 
 def lay_charts(folder: Path, definitions: Path, webhooks: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 import yaml
 
-from embedded import plugins
+from embedded import charts, plugins
 from embedded.cli.local_pulumi import local_pulumi
 from embedded.home import PREVIEW, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
@@ -22,6 +22,7 @@ from embedded.toolchain.commands import ToolFailed
 from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
+from mistral_on_l4.config.names import REHEARSAL_CHARTS
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()
@@ -64,7 +65,12 @@ def detached_environment(home: LocalHome, stack: str, console: object) -> dict[s
         plugins.ensure_stack(home, info, _bare_project(home), stack, select=False)
     except (ToolFailed, plugins.PluginError) as error:
         raise Failure(str(error)) from None
-    return {**plugins.command_environment(home, info), LEDGER_VARIABLE: str(home.root / "aws-account.json")}
+    return {
+        **plugins.command_environment(home, info),
+        LEDGER_VARIABLE: str(home.root / "aws-account.json"),
+        # The provider loads a chart where it knows the cluster, as it does an adopted one, and nothing can be downloaded here.
+        REHEARSAL_CHARTS: str(charts.FOLDER),
+    }
 
 
 def _bare_project(home: LocalHome) -> Path:

@@ -63,7 +63,6 @@ def test_the_product_meets_the_local_cluster_at_one_seam() -> None:
         for file, module in imports(folder)
         if module.partition(".")[0] == "embedded"
     }
-    # The pull request's comment still asks the stand-ins what replaces a resource.
     assert importers == {SEAM}
 
 
