@@ -18,6 +18,9 @@ from embedded.agent import syscalls
 
 # Made fresh for each container instead of being the host's.
 _OWN = frozenset({"proc", "dev", "sys", "tmp", "run", "lost+found"})
+# A folder that a mount point needed to be made in: the runtime's, so root's and nobody else's to write in, wherever it lies. Among
+# the bits of its mode, the sticky one says so to later containers; where nobody but the owner may write, it means nothing else.
+_MADE = 0o1755
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # What a container runtime gives /dev/shm when the pod mounts nothing there.
 _DEFAULT_SHM_BYTES = 64 * 2**20
@@ -29,6 +32,8 @@ class Root:
     def __init__(self, path: str) -> None:
         self.path = path
         self._splits: list[str] = []
+        self._temporary: dict[str, int] = {}
+        self._points: list[str] = []
         syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, "mode=755")
         # Else the host folder that holds `path` would bring this root into itself.
         syscalls.mount("none", path, None, syscalls.MS_UNBINDABLE)
@@ -53,8 +58,10 @@ class Root:
             # Inside some containers the kernel refuses a fresh one because the outer /proc is masked.
             syscalls.bind("/proc", f"{self.path}/proc")
         self._devices()
-        if os.path.isdir(f"{self.path}/var/tmp"):
-            syscalls.mount("tmpfs", f"{self.path}/var/tmp", "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, "mode=1777")
+        for path in (f"{self.path}/tmp", f"{self.path}/var/tmp"):
+            if os.path.isdir(path):
+                syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, "mode=1777")
+                self._temporary[path] = os.stat(path).st_dev
 
     def _devices(self) -> None:
         dev = f"{self.path}/dev"
@@ -109,12 +116,31 @@ class Root:
             if (shown.st_dev, shown.st_ino) == (wanted.st_dev, wanted.st_ino):
                 return
         self.bind(path, path, read_only=True)
+        self._points.pop()  # ours, not the manifest's
 
-    def read_only(self) -> None:
-        """What the container's image would hold becomes read-only; volumes stay as they are."""
-        for path in [*self._splits, f"{self.path}/var/tmp", self.path]:
+    def read_only(self, of_everybody: bool) -> None:
+        """What the container's image would hold becomes read-only; volumes stay as they are.
+
+        Without `of_everybody`, what everybody may write to on a node stays so: the folders for temporary files.
+        """
+        # Unless a volume is mounted there.
+        temporary = [path for path, device in self._temporary.items() if of_everybody and os.stat(path).st_dev == device]
+        for path in [*self._splits, *temporary, self.path]:
             if os.path.ismount(path):
                 syscalls.make_read_only(path, recursive=False)
+
+    def close_made(self) -> None:
+        """Folders that were made for mount points below volumes become read-only; what is mounted in them stays as it is."""
+        for point in self._points:
+            path = self.path
+            for name in point.removeprefix(self.path).split("/")[1:]:
+                path = f"{path}/{name}"
+                status = os.lstat(path)
+                if not stat.S_ISDIR(status.st_mode) or os.statvfs(path).f_flag & os.ST_RDONLY:
+                    continue
+                if stat.S_IMODE(status.st_mode) == _MADE:
+                    syscalls.bind(path, path)
+                    syscalls.make_read_only(path, recursive=False)
 
     def point(self, target: str, folder: bool, follow: bool = True) -> str:
         """The path, seen from outside, of an existing file or folder at `target`; made where it is missing."""
@@ -125,15 +151,21 @@ class Root:
             if last and os.path.lexists(path):
                 status = os.lstat(path)
                 if not stat.S_ISLNK(status.st_mode) and stat.S_ISDIR(status.st_mode) == folder:
+                    self._points.append(path)
                     return path
                 self._split(parent, without=name)
-            make = os.mkdir if folder or not last else _touch
+            make = _touch if last and not folder else os.mkdir
             try:
                 make(path)
+            except FileExistsError:
+                pass
             except OSError:
                 self._split(parent)
                 make(path)
+            if make is os.mkdir:
+                os.chmod(path, _MADE)
             parent = path
+        self._points.append(parent)
         return parent
 
     def _resolve(self, target: str, follow: bool) -> tuple[str, list[str]]:
@@ -197,7 +229,7 @@ def _touch(path: str) -> None:
 
 
 def build(spec: Mapping[str, Any]) -> str:
-    """Builds a container's root: `root`, `mounts` (source, target, readOnly, follow), `hide`, `keep`, `readOnlyRoot`."""
+    """Builds a container's root: `root`, `uid`, `mounts` (source, target, readOnly, follow), `hide`, `keep`, `readOnlyRoot`."""
     root = Root(spec["root"])
     root.host()
     for path in spec["hide"]:
@@ -207,8 +239,10 @@ def build(spec: Mapping[str, Any]) -> str:
     for path in spec["keep"]:
         root.keep(path)
     root.point(spec["cwd"], folder=True)
-    if spec["readOnlyRoot"]:
-        root.read_only()
+    if spec["uid"] != 0 or spec["readOnlyRoot"]:
+        root.read_only(of_everybody=spec["readOnlyRoot"])
+    if spec["uid"] != 0:
+        root.close_made()
     return root.path
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedded.agent import environment, volumes
+from embedded.agent import environment, permissions, volumes
 from embedded.agent.context import Context
 from embedded.agent.environment import ConfigProblem
 from embedded.home import CHECKOUT, tools_cache
@@ -19,8 +19,6 @@ from mistral_on_l4.files import write_whole
 POD_FILE = "/run/mistral-on-l4/pod.json"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
-# Images whose user is not known and must not be root: the storage initializer's is 1000.
-_SOME_USER = 1000
 
 
 def request(
@@ -36,10 +34,10 @@ def request(
     node = context.node(spec.get("nodeName", ""))
     services = environment.service_variables(context.services(), metadata["namespace"], spec.get("enableServiceLinks", True))
     declared = environment.resolve(container, pod, context.lookup(metadata["namespace"]), services, node)
-    uid, gid = user(pod, container)
+    user = permissions.user_of(pod, container)
     env = {
         "PATH": _DEFAULT_PATH,
-        "HOME": "/root" if uid == 0 else "/",
+        "HOME": "/root" if user.uid == 0 else "/",
         "HOSTNAME": hostname(pod),
         **program.env,
         **declared,
@@ -50,7 +48,7 @@ def request(
     args = [environment.expand(part, env) for part in container.get("args") or []]
     if not command and not args:
         raise ConfigProblem("no command specified")
-    binds = volumes.mounts(container, prepared, env)
+    binds = volumes.mounts(container, prepared, env, user)
     taken = {bind["target"] for bind in binds}
     binds += [bind for bind in _etc(folder) if bind["target"] not in taken]
     binds.append(_bind(termination_file(folder, container["name"], attempt), termination_path(container), read_only=False))
@@ -63,8 +61,8 @@ def request(
         "argv": command + args,
         "env": env,
         "cwd": environment.expand(container.get("workingDir") or "/", env),
-        "uid": uid,
-        "gid": gid,
+        "uid": user.uid,
+        "gid": user.gid,
         "root": str(folder / "root"),
         "mounts": binds,
         # Other pods' files and the cluster's keys are none of a pod's business.
@@ -73,21 +71,6 @@ def request(
         "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
         "log": str(log_file(folder, container["name"], attempt)),
     }, program.name
-
-
-def user(pod: Object, container: Mapping[str, Any]) -> tuple[int, int]:
-    """(uid, gid) the container sees. Raises ConfigProblem when it would be root and must not be."""
-    outer, inner = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
-
-    def setting(name: str) -> Any:
-        return inner.get(name) if inner.get(name) is not None else outer.get(name)
-
-    uid = setting("runAsUser")
-    if uid is None:
-        uid = _SOME_USER if setting("runAsNonRoot") else 0
-    if uid == 0 and setting("runAsNonRoot"):
-        raise ConfigProblem("container's runAsUser breaks non-root policy")
-    return int(uid), int(setting("runAsGroup") or 0)
 
 
 def hostname(pod: Object) -> str:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedded.agent import environment, quantities
+from embedded.agent import environment, permissions, quantities
 from embedded.agent.environment import ConfigProblem, Lookup
+from embedded.agent.permissions import Ownership, User
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
 
 # kubelet asks for a new token when a fifth of its life is left.
 _TOKEN_RENEWAL = 0.8
 _DEFAULT_MODE = 0o644
+_EVERYBODYS = Ownership(0, 0, 0o777)
 _CONTENT_KINDS = ("configMap", "secret", "projected", "downwardAPI")
 
 
@@ -32,17 +34,27 @@ class VolumeProblem(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A volume ready to be bound. memory_bytes: it is a tmpfs that the pod mounts on `path`, of this size (0: half of memory)."""
+    """A volume ready to be bound. owned: whose its folder would be on a node; memory_bytes: it is a tmpfs that the pod mounts on
+    `path`, of this size (0: half of memory)."""
 
     path: Path
     read_only: bool = False
     memory_bytes: int | None = None
+    owned: Ownership = _EVERYBODYS
 
 
 @dataclass(frozen=True)
 class File:
+    """token: of a service account, which kubelet gives to the pod's user, whoever that is."""
+
     data: bytes
     mode: int
+    token: bool = False
+
+    def as_seen_in(self, pod: Object, volume: str) -> File:
+        """With the mode that keeps out whom it would keep out on a node."""
+        mode = self.mode | 0o400 if self.token else permissions.content_mode(self.mode, pod, volume)
+        return File(self.data, mode, self.token)
 
 
 class Volumes:
@@ -72,7 +84,8 @@ class Volumes:
         source = volume.get(kind) or {}
         try:
             if kind in _CONTENT_KINDS:
-                write_contents(path, self._contents(kind, source, pod, name))
+                files = self._contents(kind, source, pod, name)
+                write_contents(path, {file: found.as_seen_in(pod, name) for file, found in files.items()})
                 return Prepared(path, read_only=True)
             if kind == "emptyDir":
                 path.mkdir(mode=0o777, parents=True, exist_ok=True)
@@ -81,9 +94,11 @@ class Volumes:
                     return Prepared(path, memory_bytes=int(quantities.parse(source.get("sizeLimit") or 0)))
                 return Prepared(path)
             if kind == "hostPath":
-                return Prepared(_host_path(source))
+                path = _host_path(source)
+                found = path.stat()
+                return Prepared(path, owned=Ownership(found.st_uid, found.st_gid, found.st_mode))
             if kind == "persistentVolumeClaim":
-                return self._claim(source, pod["metadata"]["namespace"])
+                return self._claim(source, pod)
         except (ConfigProblem, ValueError) as error:
             raise VolumeProblem(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
         except OSError as error:
@@ -120,8 +135,7 @@ class Volumes:
             return files
         if kind == "serviceAccountToken":
             token = self._token(source, pod, f"{volume}/{source['path']}")
-            # The container may run as any one user; it is the only one that reaches the file.
-            return {source["path"]: File(token.encode(), mode)}
+            return {source["path"]: File(token.encode(), mode, token=True)}
         raise ConfigProblem(f"a projected source of kind {kind} is not supported by the local node agent")
 
     def _keys(self, kind: str, source: Mapping[str, Any], mode: int) -> dict[str, File]:
@@ -167,8 +181,8 @@ class Volumes:
 
     # -- persistent volumes --------------------------------------------------------------------------------------------
 
-    def _claim(self, source: Mapping[str, Any], namespace: str) -> Prepared:
-        name = source["claimName"]
+    def _claim(self, source: Mapping[str, Any], pod: Object) -> Prepared:
+        name, namespace = source["claimName"], pod["metadata"]["namespace"]
         try:
             claim = self._api.get("v1", "PersistentVolumeClaim", name, namespace)
             if claim.get("status", {}).get("phase") != "Bound":
@@ -183,7 +197,8 @@ class Volumes:
             path = _host_path({"path": spec["local"]["path"], "type": "Directory"})
         else:
             raise ConfigProblem(f"PersistentVolume {volume['metadata']['name']} is neither hostPath nor local")
-        return Prepared(path, read_only=bool(source.get("readOnly")))
+        # A folder here, a disk anywhere else.
+        return Prepared(path, read_only=bool(source.get("readOnly")), owned=permissions.disk(pod))
 
 
 def _host_path(source: Mapping[str, Any]) -> Path:
@@ -250,12 +265,27 @@ def _contents(folder: Path) -> dict[str, bytes]:
     contents = {}
     for path in folder.rglob("*"):
         if path.is_file():
-            contents[str(path.relative_to(folder))] = path.read_bytes()
+            contents[str(path.relative_to(folder))] = _read(path)
     return contents
 
 
-def mounts(container: Mapping[str, Any], volumes: Mapping[str, Prepared], env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What pod_init binds for a container's volumeMounts. Raises ConfigProblem."""
+def _read(path: Path) -> bytes:
+    """Also of a file whose mode keeps its owner out."""
+    try:
+        return path.read_bytes()
+    except PermissionError:
+        mode = path.stat().st_mode & 0o777
+        path.chmod(mode | 0o400)
+        try:
+            return path.read_bytes()
+        finally:
+            path.chmod(mode)
+
+
+def mounts(
+    container: Mapping[str, Any], volumes: Mapping[str, Prepared], env: Mapping[str, str], user: User
+) -> list[dict[str, Any]]:
+    """What pod_init binds for a container's volumeMounts, read-only where its user could not write. Raises ConfigProblem."""
     out = []
     for mount in container.get("volumeMounts") or []:
         volume = volumes.get(mount["name"])
@@ -272,7 +302,8 @@ def mounts(container: Mapping[str, Any], volumes: Mapping[str, Prepared], env: M
                     raise ConfigProblem(f"subPath {sub!r} of volume {mount['name']!r} does not exist")
                 source.mkdir(mode=0o777, parents=True)
                 source.chmod(0o777)
-        read_only = volume.read_only or bool(mount.get("readOnly"))
+        # A folder that is made for a subPath gets the mode and the group of the volume's own.
+        read_only = volume.read_only or bool(mount.get("readOnly")) or not permissions.may_write(user, volume.owned)
         out.append({"source": str(source), "target": mount["mountPath"], "readOnly": read_only, "follow": True})
     if container.get("volumeDevices"):
         raise ConfigProblem("raw block devices are not supported by the local node agent")

@@ -190,7 +190,8 @@ stat -c %u /data/file
         {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400}},
         {"name": "settings", "configMap": {"name": "settings"}},
     ]
-    lab.pod("paths", script, container=container, volumes=volumes)
+    # Of the group that kubelet gives the keys to, for else they would be root's alone.
+    lab.pod("paths", script, container=container, volumes=volumes, securityContext={"fsGroup": 2000})
     lab.phase("paths", "Succeeded")
     said = lab.log("paths").split("\n")
     assert said == ["2000", "p4ss", "fast", "keys are read-only", "the root is read-only", str(2**20), "2000", ""]

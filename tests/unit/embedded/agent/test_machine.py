@@ -8,7 +8,6 @@ import pytest
 
 from embedded.agent import launch, nodes, provisioner
 from embedded.agent.context import Addresses
-from embedded.agent.environment import ConfigProblem
 from embedded.home import CAPACITY_ANNOTATION, STORAGE_CLASS
 
 MACHINE = {"cpu": "2", "memory": "8Gi", "pods": "110", "ephemeral-storage": "50Gi"}
@@ -70,27 +69,6 @@ def test_every_pod_has_an_address_of_its_own_and_keeps_it_over_a_restart_of_the_
     assert addresses.take("c", wanted="10.128.0.1") != "10.128.0.1"
     addresses.release("b")
     assert addresses.take("c", wanted="10.128.0.1") == "10.128.0.1"
-
-
-@pytest.mark.parametrize(
-    ("pod_wide", "own", "expected"),
-    [
-        ({}, {}, (0, 0)),
-        ({"runAsUser": 1000, "runAsGroup": 7}, {}, (1000, 7)),
-        ({"runAsUser": 1000}, {"runAsUser": 2000}, (2000, 0)),
-        ({"runAsNonRoot": True}, {}, (1000, 0)),
-        ({"runAsUser": 1000}, {"runAsUser": 0}, (0, 0)),
-    ],
-)
-def test_a_container_runs_as_the_user_that_it_or_its_pod_declares(pod, pod_wide, own, expected):
-    pod["spec"]["securityContext"] = pod_wide
-    assert launch.user(pod, {"name": "main", "securityContext": own}) == expected
-
-
-def test_a_container_that_must_not_be_root_and_would_be_is_refused(pod):
-    pod["spec"]["securityContext"] = {"runAsNonRoot": True, "runAsUser": 0}
-    with pytest.raises(ConfigProblem, match="non-root"):
-        launch.user(pod, {"name": "main"})
 
 
 def test_the_hosts_file_names_services_in_every_usual_form_and_short_within_the_namespace(pod, service):

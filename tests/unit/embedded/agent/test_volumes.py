@@ -8,8 +8,11 @@ import pytest
 
 from embedded.agent import volumes
 from embedded.agent.environment import ConfigProblem
+from embedded.agent.permissions import Ownership, User
 from embedded.agent.volumes import File, Prepared, VolumeProblem, Volumes
 from mistral_on_l4.cluster.client import ApiError
+
+ROOT = User(0, 0, frozenset({0}))
 
 
 class Api:
@@ -58,6 +61,22 @@ def test_files_appear_as_links_into_one_dated_folder_that_is_exchanged_whole(tmp
     assert sorted(each.name for each in folder.iterdir()) == sorted(["..data", str((folder / "..data").readlink()), "a"])
 
 
+def test_a_file_that_its_owner_may_not_read_is_still_compared_and_replaced(tmp_path):
+    volumes.write_contents(tmp_path / "v", {"a": File(b"1", 0o000)})
+    assert not volumes.write_contents(tmp_path / "v", {"a": File(b"1", 0o000)})
+    assert stat.S_IMODE((tmp_path / "v" / "a").stat().st_mode) == 0
+    assert volumes.write_contents(tmp_path / "v", {"a": File(b"2", 0o000)})
+
+
+def test_a_token_is_for_the_pods_user_whatever_the_volumes_mode(api, tmp_path, lookup, pod):
+    pod["spec"]["securityContext"] = {"runAsUser": 1000, "runAsGroup": 1000}
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+    sources = [{"serviceAccountToken": {"path": "token"}}, {"secret": {"name": "keys"}}]
+    pod["spec"]["volumes"] = [{"name": "v", "projected": {"sources": sources, "defaultMode": 0o400}}]
+    found = Volumes(api, tmp_path / "volumes", lookup, lambda: None).prepare(pod)["v"].path
+    assert {name: stat.S_IMODE((found / name).stat().st_mode) for name in ("token", "user")} == {"token": 0o400, "user": 0o000}
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../../b"])
 def test_a_file_never_leaves_its_volume(tmp_path, path):
     with pytest.raises(ConfigProblem, match="invalid path"):
@@ -99,7 +118,9 @@ def test_a_claim_is_the_folder_of_its_bound_volume(prepare, api, tmp_path):
         prepare(persistentVolumeClaim={"claimName": "c"})
     api.objects[("PersistentVolumeClaim", "c")] = {"status": {"phase": "Bound"}, "spec": {"volumeName": "pv"}}
     api.objects[("PersistentVolume", "pv")] = {"metadata": {"name": "pv"}, "spec": {"hostPath": {"path": str(tmp_path)}}}
-    assert prepare(persistentVolumeClaim={"claimName": "c", "readOnly": True}) == Prepared(tmp_path, read_only=True)
+    assert prepare(persistentVolumeClaim={"claimName": "c", "readOnly": True}) == Prepared(
+        tmp_path, read_only=True, owned=Ownership(0, 0, 0o755)
+    )
 
 
 def test_a_projected_volume_holds_token_certificate_and_namespace_and_keeps_its_token_while_it_is_fresh(
@@ -134,7 +155,7 @@ def test_mounts_carry_sub_paths_and_read_only(tmp_path):
             {"name": "data", "mountPath": "/r", "readOnly": True},
         ]
     }
-    found = volumes.mounts(container, prepared, {"POD": "web-0"})
+    found = volumes.mounts(container, prepared, {"POD": "web-0"}, ROOT)
     assert [(each["source"], each["target"], each["readOnly"]) for each in found] == [
         (str(tmp_path / "web-0" / "x"), "/d", False),
         (str(tmp_path / "keys"), "/k", True),
@@ -147,4 +168,4 @@ def test_mounts_carry_sub_paths_and_read_only(tmp_path):
 def test_a_sub_path_never_leaves_its_volume(tmp_path, sub):
     container = {"volumeMounts": [{"name": "data", "mountPath": "/d", "subPath": sub}]}
     with pytest.raises(ConfigProblem, match="must stay inside"):
-        volumes.mounts(container, {"data": Prepared(tmp_path)}, {})
+        volumes.mounts(container, {"data": Prepared(tmp_path)}, {}, ROOT)
