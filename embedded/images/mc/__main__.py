@@ -40,6 +40,7 @@ class Client:
 
     def run(self, words: Sequence[str]) -> str:
         """Does what the words say, returns what to print. Raises Failed."""
+        self._save_configuration()
         match list(words):
             case ["ready", alias]:
                 return self._ready(alias)
@@ -56,6 +57,17 @@ class Client:
             case ["admin", "user", "add", _, _, *_]:
                 raise Failed("not supported by the stand-in: user names and secrets as arguments; give them on standard input")
         raise Failed(f"not supported by the stand-in: mc {' '.join(words[:3])}; it knows: {'; '.join(SUPPORTED)}")
+
+    def _save_configuration(self) -> None:
+        """As the real one before every command; nothing reads it here."""
+        file = self._folder / "config.json"
+        if file.exists():
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text('{"version": "10", "aliases": {}}\n')
+        except OSError as error:
+            raise Failed(f"Unable to save new mc config. open {file}: {(error.strerror or str(error)).lower()}") from error
 
     def _store(self, alias: str) -> Store:
         value = self._environment.get(f"MC_HOST_{alias}")

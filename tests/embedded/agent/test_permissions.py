@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+from mistral_on_l4.config.images import PINNED
 
 pytestmark = pytest.mark.embedded
 
@@ -37,6 +41,37 @@ def test_parents_of_a_mount_below_an_empty_folder_are_roots_and_a_program_cannot
     assert said == {"/tmp": "yes", "/tmp/.mc": "no", "/tmp/.mc/certs": "no", "/tmp/.mc/share": "yes"}
     as_root = {**container, "securityContext": {"runAsUser": 0}}
     assert set(tried(lab, "root", folders, as_root, volumes=volumes).values()) == {"yes"}
+
+
+def test_a_client_whose_folder_was_made_for_a_secret_below_it_cannot_save_its_configuration_there(lab):
+    lab.create("v1", "Secret", "trust", stringData={"ca.crt": "CA"})
+    policy = {"Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::models/*"]}]}
+    lab.create("v1", "ConfigMap", "policies", data={"reader.json": json.dumps(policy)})
+    mounts = [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "trust", "mountPath": "/tmp/.mc/certs/CAs"},
+        {"name": "policies", "mountPath": "/policies"},
+    ]
+    volumes = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "own", "emptyDir": {}},
+        {"name": "trust", "secret": {"secretName": "trust"}},
+        {"name": "policies", "configMap": {"name": "policies"}},
+    ]
+    environment = {"MC_CONFIG_DIR": "/tmp/.mc", "MC_HOST_store": "http://key:secret-key@127.0.0.1:1"}
+    container = {
+        **USER,
+        "image": PINNED["mc"],
+        "command": ["mc", "admin", "policy", "create", "store", "reader", "/policies/reader.json"],
+        "env": [{"name": name, "value": text} for name, text in environment.items()],
+    }
+    lab.pod("shared", container={**container, "volumeMounts": mounts}, volumes=volumes)
+    lab.phase("shared", "Failed")
+    assert "Unable to save new mc config. open /tmp/.mc/config.json" in lab.log("shared")
+    own = [*mounts, {"name": "own", "mountPath": "/tmp/.mc"}]
+    lab.pod("alone", container={**container, "volumeMounts": own}, volumes=volumes)
+    lab.eventually(lambda: "terminated" in lab.container("alone").get("state", {}))
+    assert "Unable to save" not in lab.log("alone")
 
 
 def test_parents_stay_roots_for_the_containers_that_come_after(lab, sh):

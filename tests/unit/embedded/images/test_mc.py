@@ -142,3 +142,10 @@ def test_a_server_that_is_down_is_an_error_without_a_secret(tmp_path: Path) -> N
         Client(environment, io.StringIO()).run(["mb", "store/weights"])
     assert "127.0.0.1:1" in str(refused.value)
     assert "topsecret" not in str(refused.value)
+
+
+def test_a_configuration_that_cannot_be_saved_stops_every_command_as_with_the_real_client(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    environment = {"MC_CONFIG_DIR": str(tmp_path / "file"), "MC_HOST_store": "http://key:secret-key@127.0.0.1:1"}
+    with pytest.raises(Failed, match="Unable to save new mc config"):
+        Client(environment, io.StringIO()).run(["admin", "policy", "create", "store", "reader", str(tmp_path / "none")])
