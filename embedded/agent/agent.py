@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from embedded.agent import launch, logs_server, proxy, sandbox
+from embedded.agent.admission import Admission
 from embedded.agent.context import Context, NoLocalProgram, ProgramLike, pod_name
 from embedded.agent.events import Recorder
 from embedded.agent.informer import Informer
@@ -46,7 +47,9 @@ class Agent:
         self._nodes = Informer(self._api, "v1", "Node", self._node_changed, label_selector=SIMULATED_LABEL)
         self._pods = Informer(self._api, "v1", "Pod", self._pod_changed)
         self._services = Informer(self._api, "v1", "Service", self._service_changed)
-        self._slices = Informer(self._api, "discovery.k8s.io/v1", "EndpointSlice", lambda *_: self._proxy.changed())
+        self._slices = Informer(self._api, "discovery.k8s.io/v1", "EndpointSlice", self._network_changed)
+        self._policies = Informer(self._api, "networking.k8s.io/v1", "NetworkPolicy", self._network_changed)
+        self._namespaces = Informer(self._api, "v1", "Namespace", self._network_changed)
         self._provisioner = Provisioner(self._api, self._recorder, home)
         self._claims = Informer(self._api, "v1", "PersistentVolumeClaim", self._provisioner.claim_changed)
         self._volumes = Informer(self._api, "v1", "PersistentVolume", self._provisioner.volume_changed)
@@ -76,8 +79,8 @@ class Agent:
         self._wait_for_api()
         self._keeper.start()
         self._provisioner.start()
-        # Nodes and Services first: a pod that starts needs both.
-        self._sync(self._nodes, self._services, self._slices)
+        # Nodes and Services first: a pod that starts needs both, and nobody connects to it before its policies are known.
+        self._sync(self._nodes, self._services, self._slices, self._policies, self._namespaces)
         self._proxy.start()
         self._sync(self._pods, self._claims, self._volumes)
         self._remove_leftovers()
@@ -114,7 +117,8 @@ class Agent:
     def stop(self) -> None:
         """Ends every pod's processes and the proxy; the API server's objects stay as they are."""
         self._stopping = True
-        for informer in (self._nodes, self._pods, self._services, self._slices, self._claims, self._volumes):
+        network = (self._services, self._slices, self._policies, self._namespaces)
+        for informer in (self._nodes, self._pods, *network, self._claims, self._volumes):
             informer.stop()
         with self._lock:
             workers = list(self._workers.values())
@@ -160,6 +164,8 @@ class Agent:
                     del self._workers[uid]
                 return
             if worker is not None:
+                if worker.pod["metadata"].get("labels") != pod["metadata"].get("labels"):
+                    self._proxy.changed()
                 worker.update(pod)
                 return
             node = pod["spec"].get("nodeName")
@@ -169,6 +175,9 @@ class Agent:
                 return  # told of by a node that appeared, and gone or replaced in the meantime
             worker = self._workers[uid] = PodWorker(self._context, pod)
         worker.start()
+
+    def _network_changed(self, *_: Any) -> None:
+        self._proxy.changed()
 
     def _service_changed(self, *_: Any) -> None:
         self._proxy.changed()
@@ -183,9 +192,18 @@ class Agent:
         with self._lock:
             up = {uid: worker for uid, worker in self._workers.items() if worker.sandbox_up}
         by_address = {worker.pod_ip: uid for uid, worker in up.items()}
-        rules = proxy.rules(self._services.all(), self._slices.all(), by_address.get, self._cluster)
+        addresses = {uid: worker.pod_ip for uid, worker in up.items()}
+        known = {uid: self._labelled(worker) for uid, worker in up.items()}
+        admission = Admission(self._policies.all(), self._namespaces.all(), known, addresses)
+        rules = proxy.rules(self._services.all(), self._slices.all(), by_address.get, self._cluster, admission.clients)
         pods = {uid: {"folder": str(worker.folder), "skip": worker.taken_ports} for uid, worker in up.items()}
         return rules, pods
+
+    def _labelled(self, worker: PodWorker) -> Object:
+        """The worker's pod as the API server has it now: its labels may have changed since."""
+        metadata = worker.pod["metadata"]
+        known = self._pods.get(metadata["name"], metadata["namespace"])
+        return known if known is not None and known["metadata"]["uid"] == worker.uid else worker.pod
 
     def _cannot_listen(self, ip: str, port: int, message: str) -> None:
         _log.warning("service address %s:%d: %s", ip, port, message)

@@ -29,8 +29,10 @@ def rules(
     slices: Iterable[Object],
     owner: Callable[[str], str | None],
     cluster: ClusterInfo,
+    clients: Callable[[str, int], list[str] | None],
 ) -> list[dict[str, Any]]:
-    """Rules for proxy_process. owner: uid of the running pod that has an address, None if it is not one of ours."""
+    """Rules for proxy_process. owner: uid of the running pod that has an address, None if it is not one of ours; clients: uids of
+    the pods that may connect to a pod's port, None if all may."""
     by_service: dict[tuple[str, str], list[Object]] = {}
     for each in slices:
         name = (each["metadata"].get("labels") or {}).get("kubernetes.io/service-name", "")
@@ -49,6 +51,7 @@ def rules(
                 targets: list[list[Any]] = [["host", "127.0.0.1", cluster.api_server_port]]
             else:
                 targets = _targets(by_service.get((metadata["namespace"], metadata["name"]), []), port, owner)
+                targets = [[*target, clients(target[1], target[3])] for target in targets]
             out.append({"ip": address, "port": port["port"], "host_port": host_port(port["port"], cluster), "targets": targets})
     ip, _, number = cluster.hub_address.rpartition(":")
     if ip:

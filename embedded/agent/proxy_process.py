@@ -3,8 +3,9 @@
 A process of its own, so that weights that stream through it never hold the agent's control loop up, and the other way round. It
 runs without site-packages (standard library only) and takes whole desired states from the agent over a socket:
 
-    {"seq": N, "rules": [{"ip", "port", "host_port" | null, "targets": [["pod", uid, ip, port] | ["host", ip, port]]}],
+    {"seq": N, "rules": [{"ip", "port", "host_port" | null, "targets": [["pod", uid, ip, port, clients] | ["host", ip, port]]}],
      "pods": {uid: {"folder", "skip": [ports]}}}
+clients: uids of the pods that a pod's NetworkPolicies admit, or null for all;
 and replies {"seq": N, "problems": [{"ip", "port", "message"}]}. A rule without targets is not listened for: like with kube-proxy,
 connections to a Service without ready endpoints are refused. On the host it serves its own user and root: a loopback address is
 every user's, and not every server behind one asks for a key. It ends when the agent does.
@@ -96,8 +97,10 @@ class Direction:
 class Connection:
     """A client, its upstream, and both directions."""
 
-    def __init__(self, client: socket.socket, rule: Rule, tries: int) -> None:
-        self.client, self.rule, self.tries = client, rule, tries
+    def __init__(self, client: socket.socket, rule: Rule, pod: str | None) -> None:
+        """pod: uid of the client's; None for the host's, which no NetworkPolicy holds back, as a node's own traffic to its pods."""
+        self.client, self.rule, self.pod = client, rule, pod
+        self.tries = len(rule["targets"])
         self.upstream: socket.socket | None = None
         self.directions: list[Direction] = []
 
@@ -161,7 +164,7 @@ class Proxy:
             if pod is None or pod.folder != said["folder"]:
                 pod = self._pods[uid] = Pod(said["folder"])
             try:
-                problems += self._listen_in_pod(pod, set(said["skip"]))
+                problems += self._listen_in_pod(uid, pod, set(said["skip"]))
             except OSError:
                 self._forget(uid)  # it is ending; the next state will be without it
         return problems
@@ -190,10 +193,10 @@ class Proxy:
                 problems.append({"ip": key[0], "port": key[1], "message": f"{place[0]}:{place[1]}: {error.strerror}"})
                 continue
             self._host[place] = listener
-            self._serve(listener, key, on_host=True)
+            self._serve(listener, key, None)
         return problems
 
-    def _listen_in_pod(self, pod: Pod, skip: set[int]) -> list[dict[str, Any]]:
+    def _listen_in_pod(self, uid: str, pod: Pod, skip: set[int]) -> list[dict[str, Any]]:
         wanted = {key for key in self._rules if key[1] not in skip}
         for key in [key for key in pod.listeners if key not in wanted]:
             self._close_listener(pod.listeners.pop(key))
@@ -204,12 +207,12 @@ class Proxy:
                 problems.append({"ip": key[0], "port": key[1], "message": f"in a pod: {reply.get('error')}"})
                 continue
             pod.listeners[key] = socket.socket(fileno=fds[0])
-            self._serve(pod.listeners[key], key)
+            self._serve(pod.listeners[key], key, uid)
         return problems
 
-    def _serve(self, listener: socket.socket, key: tuple[str, int], on_host: bool = False) -> None:
+    def _serve(self, listener: socket.socket, key: tuple[str, int], pod: str | None) -> None:
         listener.setblocking(False)
-        self._on(listener.fileno(), select.EPOLLIN, lambda _: self._accept(listener, key, on_host))
+        self._on(listener.fileno(), select.EPOLLIN, lambda _: self._accept(listener, key, pod))
 
     def _close_listener(self, listener: socket.socket) -> None:
         self._off(listener.fileno())
@@ -217,7 +220,7 @@ class Proxy:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, key: tuple[str, int], on_host: bool) -> None:
+    def _accept(self, listener: socket.socket, key: tuple[str, int], pod: str | None) -> None:
         for _ in range(_ROUNDS):
             try:
                 client, _ = listener.accept()
@@ -225,10 +228,10 @@ class Proxy:
                 return
             rule = self._rules.get(key)
             client.setblocking(False)
-            if rule is None or (on_host and user_of(client) not in _ADMITTED):
+            if rule is None or (pod is None and user_of(client) not in _ADMITTED):
                 _reset(client)
                 continue
-            self._dial(Connection(client, rule, len(rule["targets"])))
+            self._dial(Connection(client, rule, pod))
 
     def _dial(self, connection: Connection) -> None:
         rule = connection.rule
@@ -241,7 +244,10 @@ class Proxy:
                 if kind == "host":
                     upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
                 else:
-                    upstream = self._pods[place.pop(0)].socket()
+                    uid, *place, clients = place
+                    if connection.pod is not None and clients is not None and connection.pod not in clients:
+                        break  # what a network drops is not sent to another endpoint
+                    upstream = self._pods[uid].socket()
                 upstream.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     upstream.connect((place[0], place[1]))

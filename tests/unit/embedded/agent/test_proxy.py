@@ -33,7 +33,7 @@ def slice_of(name, namespace, ports, *endpoints):
 
 def rules(services, slices, cluster=CLUSTER):
     owners = {"10.128.0.1": "one", "10.128.0.2": "two"}
-    found = proxy.rules(services, slices, owners.get, cluster)
+    found = proxy.rules(services, slices, owners.get, cluster, lambda uid, port: ["two"] if (uid, port) == ("one", 8080) else None)
     return {(rule["ip"], rule["port"]): rule for rule in found}
 
 
@@ -41,7 +41,7 @@ def test_only_ready_endpoints_of_running_pods_get_connections_by_the_name_of_the
     ports = [{"name": "web", "port": 8080}, {"name": "metrics", "port": 9090}]
     slices = [slice_of("web", "shop", ports, ("10.128.0.1", True), ("10.128.0.2", False), ("10.128.0.9", True))]
     found = rules([service("web", "shop", "127.64.0.5", {"name": "web", "port": 80, "targetPort": "http"})], slices)
-    assert found[("127.64.0.5", 80)]["targets"] == [["pod", "one", "10.128.0.1", 8080]]
+    assert found[("127.64.0.5", 80)]["targets"] == [["pod", "one", "10.128.0.1", 8080, ["two"]]]
 
 
 def test_unknown_readiness_counts_as_ready_and_a_service_without_endpoints_has_no_target(service):
