@@ -13,6 +13,7 @@ from embedded.agent.context import Context, NoLocalProgram, ProgramLike, pod_nam
 from embedded.agent.events import Recorder
 from embedded.agent.informer import Informer
 from embedded.agent.logs_server import NoSuchLog, Source
+from embedded.agent.memory import Limited, MemoryWatch
 from embedded.agent.nodes import NodeKeeper
 from embedded.agent.provisioner import Provisioner
 from embedded.agent.worker import PodWorker
@@ -65,6 +66,7 @@ class Agent:
             node=self._nodes.get,
             network_changed=self._proxy.changed,
         )
+        self._memory = MemoryWatch(self._limited)
         self._started = False
         self._stopping = False
 
@@ -84,6 +86,7 @@ class Agent:
         self._proxy.start()
         self._sync(self._pods, self._claims, self._volumes)
         self._remove_leftovers()
+        self._memory.start()
         self._started = True
         _log.info("watching %d nodes and %d pods", len(self._nodes.all()), len(self._pods.all()))
 
@@ -117,6 +120,7 @@ class Agent:
     def stop(self) -> None:
         """Ends every pod's processes and the proxy; the API server's objects stay as they are."""
         self._stopping = True
+        self._memory.stop()
         network = (self._services, self._slices, self._policies, self._namespaces)
         for informer in (self._nodes, self._pods, *network, self._claims, self._volumes):
             informer.stop()
@@ -185,6 +189,11 @@ class Agent:
             workers = [worker for worker in self._workers.values() if worker.sandbox_up]
         for worker in workers:
             launch.write_hosts(self._context, worker.pod_with_addresses())
+
+    def _limited(self) -> dict[str, Limited]:
+        with self._lock:
+            workers = [worker for worker in self._workers.values() if worker.sandbox_up]
+        return {mounts: each for worker in workers for mounts, each in worker.limited().items()}
 
     # -- what others ask -----------------------------------------------------------------------------------------------
 

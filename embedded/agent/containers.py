@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from embedded.agent import probes
+from embedded.agent import probes, quantities
 from embedded.agent.probes import Probe
 
 # kubelet's: the first restart is at once, the next after 10 s, then twice as long up to 300 s; forgotten after 600 s of running.
@@ -42,6 +42,8 @@ class Container:
         self.started = False
         self.ready = False
         self.stopping = False
+        self.mounts = ""  # the name of its mount namespace
+        self.over_limit = False
         self.retry_at = 0.0
         self.backoff = 0.0
         self.program = ""
@@ -76,8 +78,14 @@ class Container:
         self.ready = self.started = False
         return news
 
-    def begin(self, started: float, now: float) -> None:
-        """Sets the state to running since `started` (epoch seconds); `now` is monotonic."""
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
+        return None if limit is None else int(quantities.parse(limit))
+
+    def begin(self, started: float, now: float, mounts: str = "") -> None:
+        """Sets the state to running since `started` (epoch seconds); `now` is monotonic, `mounts` the name of a mount namespace."""
+        self.mounts, self.over_limit = mounts, False
         self.state = {"running": {"startedAt": timestamp(started)}}
         self.launched = self.begun = True
         self.stopping = False

@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from embedded.agent import launch, probes
@@ -15,6 +16,7 @@ from embedded.agent.container_reader import last_words
 from embedded.agent.containers import Container, epoch, timestamp
 from embedded.agent.context import Context, NoLocalProgram, pod_name
 from embedded.agent.environment import ConfigProblem
+from embedded.agent.memory import Limited
 from embedded.agent.probes import Outcome, Probe
 from embedded.agent.sandbox import Sandbox, SandboxFailed, SandboxGone
 from embedded.agent.status import HOST_IP
@@ -119,7 +121,7 @@ class PodContainers:
             self._ended(container, 128, None, time.time(), time.time(), "StartError", f"failed to start container: {problem}")
             return
         self._event("Normal", "Created", f"Container created: {container.name}", field)
-        container.begin(reply["state"]["started"], now)
+        container.begin(reply["state"]["started"], now, reply["state"]["mounts"])
         self._event("Normal", "Started", f"Container started: {container.name}", field)
         if (hook := (container.spec.get("lifecycle") or {}).get("postStart")) is not None:
             outcome = self._hook(hook, container, _HOOK_SECONDS, self.sandbox)
@@ -148,7 +150,7 @@ class PodContainers:
         said = message or last_words(self.folder, container.spec, container.restarts, code)
         terminated: dict[str, Any] = {
             "exitCode": code,
-            "reason": reason or ("Completed" if code == 0 else "Error"),
+            "reason": reason or ("OOMKilled" if container.over_limit and code == 137 else "Completed" if code == 0 else "Error"),
             "startedAt": timestamp(started),
             "finishedAt": timestamp(finished),
             "containerID": container.container_id,
@@ -201,6 +203,25 @@ class PodContainers:
             time.sleep(min(float(hook["sleep"].get("seconds") or 0), seconds))
             return Outcome(True)
         return probes.run(hook, container.spec, box, self.pod_ip, seconds)
+
+    def limited(self) -> dict[str, Limited]:
+        """Running containers with a memory limit, by mount namespace. From any thread."""
+        return {
+            container.mounts: Limited(limit, partial(self._exceeded, container, container.restarts))
+            for container in self.containers
+            if container.running and container.mounts and (limit := container.memory_limit_bytes) is not None
+        }
+
+    def _exceeded(self, container: Container, attempt: int, used_bytes: int) -> None:
+        """A container was found above its memory limit. From any thread."""
+        box = self.sandbox
+        if box is None or container.restarts != attempt or not container.running:
+            return
+        container.over_limit = True
+        limit = container.spec["resources"]["limits"]["memory"]
+        _log.info("pod %s: container %s uses %d MiB, its limit is %s", pod_name(self.pod), container.name, used_bytes >> 20, limit)
+        with contextlib.suppress(SandboxFailed):
+            box.signal(container.name, signal.SIGKILL, everyone=True)
 
     # -- probes --------------------------------------------------------------------------------------------------------
 

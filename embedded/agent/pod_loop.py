@@ -38,7 +38,6 @@ class Container:
 
     def __init__(self, spec: dict[str, Any], pid: int) -> None:
         self.pid = pid
-        self.mount_namespace = ""
         self.log = LogWriter(spec["log"])
         self.pipes: dict[int, str] = {}
         self.env: dict[str, str] = spec["env"]
@@ -50,6 +49,7 @@ class Container:
             "finished": None,
             "code": None,
             "signal": None,
+            "mounts": "",
         }
 
 
@@ -210,7 +210,8 @@ class Loop:
             self._off(report)
             os.close(report)
             namespace, _, problem = said.decode(errors="replace").partition("\n")
-            container.mount_namespace = namespace
+            # By it the agent, too, knows whose a process is.
+            container.state["mounts"] = namespace
             reply: dict[str, Any] = {"pid": pid, "state": container.state}
             if problem:
                 # Never a running container, so its end is not an event either.
@@ -297,14 +298,14 @@ class Loop:
 
     def _signal_everyone(self, container: Container, number: int) -> None:
         """All processes in the container's mount namespace: groups and sessions can be left, that cannot."""
-        if not container.mount_namespace:
+        if not container.state["mounts"]:
             return
         for _ in range(2):  # the second time for what was being forked during the first
             for entry in os.listdir("/proc"):
                 if not entry.isdigit() or entry == "1":
                     continue
                 try:
-                    if os.readlink(f"/proc/{entry}/ns/mnt") == container.mount_namespace:
+                    if os.readlink(f"/proc/{entry}/ns/mnt") == container.state["mounts"]:
                         os.kill(_own_pid(entry), number)
                 except OSError:
                     continue

@@ -202,7 +202,7 @@ class PodWorker(PodContainers):
             if state is None or (container.terminated and not self._newer(state, container)):
                 continue
             container.restarts = state["attempt"]
-            container.begin(state["started"], now - (time.time() - state["started"]))
+            container.begin(state["started"], now - (time.time() - state["started"]), state.get("mounts", ""))
             container.container_id = self._container_id(container)
             if state["finished"] is not None:
                 self._container_changed(state)

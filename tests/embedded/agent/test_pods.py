@@ -214,6 +214,22 @@ def test_exit_codes_and_signals_are_reported_as_kubelet_does(lab):
     assert (signalled["exitCode"], signalled["signal"]) == (139, 11)
 
 
+def test_a_container_above_its_memory_limit_is_killed_and_one_below_it_is_not(lab, sh):
+    def limited(text):
+        return {"resources": {"limits": {"memory": text}}}
+
+    hold = 'exec python -c "import time; held = bytearray(96 << 20); time.sleep(3600)"'
+    side = {"name": "side", **sh(hold), **limited("256Mi")}
+    greedy = {"name": "greedy", **sh("sleep 0.2; " + hold.removeprefix("exec ")), **limited("64Mi")}
+    spec = {"containers": [side, greedy], "restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+    lab.eventually(lambda: lab.exists("ServiceAccount", "default"))
+    lab.create("v1", "Pod", "hungry", spec=spec)
+    ended = lab.eventually(lambda: lab.container("hungry", "greedy").get("state", {}).get("terminated"))
+    assert (ended["reason"], ended["exitCode"], ended["signal"]) == ("OOMKilled", 137, 9)
+    time.sleep(2)  # two more looks at the one that has as much and may
+    assert "running" in lab.container("hungry", "side")["state"]
+
+
 def test_a_crashing_container_is_restarted_and_then_backs_off_and_its_previous_log_stays(lab):
     lab.pod("crash", "date +%N; exit 1", restartPolicy="Always")
     waiting = lab.waiting("crash", "CrashLoopBackOff")
