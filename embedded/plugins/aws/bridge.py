@@ -51,6 +51,7 @@ class EmbeddedBridge:
 
     def join(self, group: Entry, inputs: Mapping[str, Any]) -> None:
         client, (instance_type,) = self._client(), inputs["instanceTypes"]
+        zones = group.data["zones"]
         names = [f"{group.name}-{index}" for index in range(group.data["desired"])]
         for index, name in enumerate(names):
             labels = {
@@ -60,7 +61,7 @@ class EmbeddedBridge:
                 "kubernetes.io/hostname": name,
                 "node.kubernetes.io/instance-type": instance_type,
                 "topology.kubernetes.io/region": self._region,
-                "topology.kubernetes.io/zone": f"{self._region}{'abc'[index % 3]}",
+                "topology.kubernetes.io/zone": zones[index % len(zones)],
                 "eks.amazonaws.com/capacityType": inputs.get("capacityType", "ON_DEMAND"),
                 GROUP_LABEL: group.name,
                 SIMULATED_LABEL: "true",

@@ -1,4 +1,7 @@
-"""What goes wrong in a rehearsal: delays at random, and creates and deletes that fail once. Without a plan nothing does."""
+"""What goes wrong in a rehearsal: delays at random, creates and deletes that fail once, and hardships of the account that last.
+
+Without a plan nothing does.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,40 @@ import json
 import os
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from mistral_on_l4.files import write_whole
 
-# Names a JSON file: {"delay": [least, most] seconds, "seed": n, "create": [token, ...], "delete": [token, ...]}; a token is
-# struck off when its failure has happened, so that it happens once, whichever process it meets.
+# Names a JSON file: {"delay": [least, most] seconds, "seed": n, "create": [token, ...], "delete": [token, ...], "with": [switch,
+# ...]}; a token is struck off when its failure has happened, so that it happens once, whichever process it meets.
 VARIABLE = "MISTRAL_ON_L4_FAULTS"
+
+
+class Switch(StrEnum):
+    """A hardship that an account has for as long as it is switched on: what does a first run meet in it?"""
+
+    QUOTAS = "quotas"
+    """vCPUs as AWS gives a new account: 5 of the standard families, none of G and VT."""
+    CREATE_FAILED = "create-failed"
+    """A node group that EKS gives up on, once."""
+    ZONE = "zone"
+    """One zone has no GPU instances left: a group with another zone comes up there."""
+    DEGRADED = "degraded"
+    """No zone has GPU instances left."""
+    INTERFACES = "interfaces"
+    """The CNI leaves an interface behind for longer than a delete waits for it."""
+    ADDRESS = "address"
+    """A NAT gateway lets go of its address some time after it is gone."""
+
+
+def switches(names: Sequence[str]) -> frozenset[Switch]:
+    """Raises ValueError with the names that there are."""
+    if unknown := sorted(set(names) - set(Switch)):
+        raise ValueError(f"there is no switch {', '.join(unknown)}: there are {', '.join(Switch)}")
+    return frozenset(map(Switch, names))
 
 
 @dataclass
@@ -23,6 +52,7 @@ class Faults:
     path: Path | None = None
     delay: tuple[float, float] = (0.0, 0.0)
     random: random.Random = field(default_factory=random.Random)
+    switches: frozenset[Switch] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -32,7 +62,7 @@ class Faults:
             return cls()
         plan = json.loads(Path(name).read_text())
         low, high = plan.get("delay", (0.0, 0.0))
-        return cls(Path(name), (low, high), random.Random(plan.get("seed")))
+        return cls(Path(name), (low, high), random.Random(plan.get("seed")), switches(plan.get("with", [])))
 
     def wait(self, cancelled: threading.Event) -> None:
         """Takes as long as AWS might, in small."""

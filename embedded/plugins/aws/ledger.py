@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from embedded.plugins.aws.faults import Switch
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT
 from mistral_on_l4.files import write_whole
 
@@ -49,10 +50,12 @@ class Entry:
 
 
 class Account:
-    """The resources of an account, while its file is locked."""
+    """The resources of an account, while its file is locked. switches: what is hard about it."""
 
-    def __init__(self, entries: dict[str, Entry], journal: list[dict[str, Any]], region: str) -> None:
-        self.entries, self.journal, self.region = entries, journal, region
+    def __init__(
+        self, entries: dict[str, Entry], journal: list[dict[str, Any]], region: str, switches: frozenset[Switch] = frozenset()
+    ) -> None:
+        self.entries, self.journal, self.region, self.switches = entries, journal, region, switches
 
     def of(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.kind == kind]
@@ -68,6 +71,12 @@ class Account:
             for entry in self.entries.values()
             if (not kinds or entry.kind in kinds) and any(key in ids for ids in entry.refs.values())
         ]
+
+    def linger(self, entry: Entry, seconds: float) -> None:
+        """A resource that nobody declared, and that goes by itself after a while."""
+        entry.status, entry.ours = "ACTIVE", False
+        entry.data["until"] = time.time() + seconds
+        self.add(entry)
 
     def add(self, entry: Entry) -> Entry:
         self.entries[entry.id] = entry
@@ -96,8 +105,8 @@ class Account:
 class Ledger:
     """The file. Every look and every change holds its lock, so that several processes and threads see one account."""
 
-    def __init__(self, path: Path, region: str) -> None:
-        self.path, self.region = path, region
+    def __init__(self, path: Path, region: str, switches: frozenset[Switch] = frozenset()) -> None:
+        self.path, self.region, self.switches = path, region, switches
 
     @contextmanager
     def open(self) -> Iterator[Account]:
@@ -122,7 +131,9 @@ class Ledger:
         except FileNotFoundError:
             document = {"resources": {}, "journal": []}
         entries = {key: Entry(**values) for key, values in document["resources"].items()}
-        return Account(entries, list(document["journal"]), self.region)
+        now = time.time()
+        here = {key: entry for key, entry in entries.items() if entry.data.get("until", now) >= now}
+        return Account(here, list(document["journal"]), self.region, self.switches)
 
     @staticmethod
     def _text(account: Account) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from embedded.plugins.values import UNKNOWN, has_unknown, reveal
 from mistral_on_l4.aws.replacements import REPLACED_BY
 
 Values = dict[str, Any]
+# The twenty minutes for which the official provider tries a delete again, in small (timeouts of aws_subnet and others: 20m).
+PATIENCE_SECONDS = 4.0
 
 
 class Refused(Exception):
@@ -60,7 +63,7 @@ class Provider:
 
     def configure(self, region: str, default_tags: Mapping[str, str] | None = None) -> None:
         self._default_tags = dict(default_tags or {})
-        self.ledger = Ledger(ledger_path(self._home), region)
+        self.ledger = Ledger(ledger_path(self._home), region, self._faults.switches)
         self._bridge = self._given_bridge or EmbeddedBridge(self._home, region)
 
     def invoke(self, token: str, args: Mapping[str, Any]) -> Values:
@@ -174,6 +177,7 @@ class Provider:
         """Returns when it is gone. Raises Refused, as AWS does while something is still in it."""
         _refuse_foreign(state)
         kind = _kind(token)
+        self._wait_for_what_goes_by_itself(kind, identifier)
         with self.ledger.open() as account:
             entry = account.entries.get(identifier)
             if entry is None:
@@ -200,6 +204,17 @@ class Provider:
             entry = account.entries[identifier]
             account.note("deleted", entry, urn)
             kind.gone(account, entry)
+
+    def _wait_for_what_goes_by_itself(self, kind: Kind, identifier: str) -> None:
+        """The official provider asks again for as long as AWS refuses, twenty minutes at most. Here only where time can help."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and not self.cancelled.is_set():
+            with self.ledger.open() as account:
+                entry = account.entries.get(identifier)
+                blockers = kind.blockers(account, entry) if entry is not None else ()
+            if not blockers or not all("until" in blocker.data for blocker in blockers):
+                return
+            self.cancelled.wait(0.1)
 
 
 def _kind(token: str) -> Kind:

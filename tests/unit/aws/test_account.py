@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from embedded.home import LocalHome
-from embedded.plugins.aws.faults import Faults
+from embedded.plugins.aws import faults, provider
+from embedded.plugins.aws.faults import Faults, Switch
+from embedded.plugins.aws.kinds import cluster, network
 from embedded.plugins.aws.ledger import Entry
 from embedded.plugins.aws.provider import InitFailed, Provider, Refused
 from embedded.plugins.aws.server import default_tags
 from embedded.plugins.values import UNKNOWN
+from mistral_on_l4.aws.nodegroup_problems import explain
 
 TRUST = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "{}"}, "Action": ["sts:AssumeRole"]}]}
@@ -95,7 +98,7 @@ class Account:
         assert outputs["certificateAuthority"]["data"] == base64.b64encode(b"authority").decode()
         return name, subnets
 
-    def nodes(self, subnets: list[str], *policies: str, desired: int = 1) -> str:
+    def nodes(self, subnets: list[str], *policies: str, desired: int = 1, instance_type: str = "g6.2xlarge") -> str:
         _, arn = self.role("ec2.amazonaws.com", *policies)
         template, _ = self.create("aws:ec2/launchTemplate:LaunchTemplate", namePrefix="t-")
         identifier, _ = self.create(
@@ -104,9 +107,9 @@ class Account:
             nodeGroupNamePrefix="g-",
             nodeRoleArn=arn,
             subnetIds=subnets,
-            instanceTypes=["g6.2xlarge"],
+            instanceTypes=[instance_type],
             launchTemplate={"id": template, "version": "1"},
-            scalingConfig={"minSize": 0, "desiredSize": desired, "maxSize": 1},
+            scalingConfig={"minSize": 0, "desiredSize": desired, "maxSize": desired},
         )
         return identifier
 
@@ -247,6 +250,105 @@ def test_a_create_that_is_chosen_to_fail_fails_once(tmp_path: Path) -> None:
         account.delete(vpc)
     account.delete(vpc)
     assert account.left() == []
+
+
+def hard(tmp_path: Path, *switches: Switch) -> Account:
+    return Account(LocalHome(tmp_path), Faults(switches=frozenset(switches)))
+
+
+def ready_for_nodes(account: Account) -> list[str]:
+    _, subnets = account.cluster()
+    account.addon("vpc-cni")
+    return subnets
+
+
+def all_gone(account: Account) -> list[str]:
+    """Destroys in the order that the stack keeps, and on after a refusal as far as that goes; what was refused."""
+    refused = []
+    for token, identifier, _ in reversed(list(account.made)):
+        try:
+            account.delete(identifier)
+        except Refused as error:
+            refused.append(str(error))
+            if "DependencyViolation" in str(error) and token.endswith(":Subnet"):
+                break  # the engine begins nothing more after an error
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("switch", "says"),
+    [
+        (Switch.QUOTAS, r"CREATE_FAILED.*VcpuLimitExceeded.*current vCPU limit of 0"),
+        (Switch.DEGRADED, r"DEGRADED.*InsufficientInstanceCapacity.*g6\.2xlarge.*us-east-1a, us-east-1b"),
+    ],
+)
+def test_a_group_without_quota_or_capacity_fails_half_made_and_goes_without_a_trace(
+    tmp_path: Path, switch: Switch, says: str
+) -> None:
+    account = hard(tmp_path, switch)
+    subnets = ready_for_nodes(account)
+    with pytest.raises(InitFailed, match=says) as failed:
+        account.nodes(subnets, *NODE_POLICIES)
+    assert explain(str(failed.value)) is not None
+    assert account.bridge.joined == []
+    assert "nodegroup" in account.left()
+    account.provider.delete("aws:eks/nodeGroup:NodeGroup", "urn", failed.value.identifier, failed.value.inputs)
+    assert all_gone(account) == []
+    assert account.left() == []
+
+
+def test_a_quota_counts_what_runs_already_and_leaves_what_was_started_to_the_failed_group(tmp_path: Path) -> None:
+    account = hard(tmp_path, Switch.QUOTAS)
+    subnets = ready_for_nodes(account)
+    with pytest.raises(InitFailed, match="current vCPU limit of 5"):
+        account.nodes(subnets, *NODE_POLICIES, desired=2, instance_type="m7i.xlarge")
+    assert account.left().count("instance") == 1
+
+
+def test_a_group_whose_first_zone_is_dry_comes_up_in_another(tmp_path: Path) -> None:
+    account = hard(tmp_path, Switch.ZONE)
+    subnets = ready_for_nodes(account)
+    account.nodes(subnets, *NODE_POLICIES)
+    with account.provider.ledger.open() as found:
+        assert [instance.refs["subnet"] for instance in found.of("instance")] == [[subnets[1]]]
+    with pytest.raises(InitFailed, match="InsufficientInstanceCapacity"):
+        account.nodes(subnets[:1], *NODE_POLICIES)
+
+
+def test_an_interface_that_the_cni_leaves_is_named_once_and_a_second_destroy_goes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "INTERFACE_SECONDS", 1.0)
+    account = hard(tmp_path, Switch.INTERFACES)
+    subnets = ready_for_nodes(account)
+    for _ in range(2):
+        account.nodes(subnets[:1], *NODE_POLICIES)
+    [refused] = all_gone(account)
+    with account.provider.ledger.open() as found:
+        [interface] = [entry for entry in found.of("network-interface") if "until" in entry.data]
+    assert "DependencyViolation" in refused
+    assert interface.id in refused
+    monkeypatch.setattr(provider, "PATIENCE_SECONDS", 5.0)
+    assert all_gone(account) == []
+    assert account.left() == []
+
+
+def test_an_address_that_is_let_go_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "ADDRESS_SECONDS", 0.5)
+    account = hard(tmp_path, Switch.ADDRESS)
+    subnets = account.network()
+    address, _ = account.create("aws:ec2/eip:Eip", domain="vpc")
+    account.create("aws:ec2/natGateway:NatGateway", subnetId=subnets[0], allocationId=address)
+    assert all_gone(account) == []
+    assert account.left() == []
+    with account.provider.ledger.open() as found:
+        assert [note["deed"] for note in found.journal].count("refused") == 0
+
+
+def test_a_switch_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match="there is no switch rain: there are quotas"):
+        faults.switches(["quotas", "rain"])
 
 
 def test_what_the_stand_in_cannot_check_it_refuses(account: Account) -> None:

@@ -58,7 +58,7 @@ class Kind:
 
     def refusal(self, entry: Entry, blockers: Sequence[Entry]) -> AwsError:
         """AWS's words for a delete with something still in it."""
-        what = ", ".join(f"{found.kind} {found.name or found.id}" for found in blockers)
+        what = ", ".join(f"{found.kind} {found.id}{f' ({found.name})' if found.name else ''}" for found in blockers)
         return AwsError(
             f"EC2: Delete {self.kind}", "DependencyViolation", f"{entry.id} has dependencies and cannot be deleted: {what}"
         )

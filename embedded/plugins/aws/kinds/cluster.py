@@ -11,14 +11,18 @@ from typing import Any
 import yaml
 
 from embedded.plugins.aws.bridge import Bridge
+from embedded.plugins.aws.faults import Switch
 from embedded.plugins.aws.kinds.base import Kind, Values, ec2_tags, present, renamed, require
 from embedded.plugins.aws.kinds.identity import role_by_arn
+from embedded.plugins.aws.kinds.stock import Stock
 from embedded.plugins.aws.ledger import Account, AwsError, Entry, new_id, new_name
 from embedded.plugins.aws.service_model import Call
 from embedded.plugins.values import UNKNOWN
 
 # The official provider shows a time; nothing here depends on which.
 _NODE_POLICIES = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonEKS_CNI_Policy")
+# How long the CNI leaves an interface, where the account is switched so: longer than a delete is tried again.
+INTERFACE_SECONDS = 8.0
 _ON_NODES = frozenset({"coredns", "aws-ebs-csi-driver"})
 ADDONS = frozenset({"vpc-cni", "kube-proxy", "eks-pod-identity-agent", *_ON_NODES})
 
@@ -391,8 +395,12 @@ class NodeGroup(Kind):
         operation = "EKS: CreateNodegroup"
         if reason := self._cannot_join(account, entry, inputs):
             raise AwsError(operation, "NodeCreationFailure", f"Instances failed to join the kubernetes cluster: {reason}")
+        stock = Stock(account, inputs["instanceTypes"][0])
+        subnets = stock.subnets(entry.refs["subnet"])
+        entry.data["zones"] = [account.entries[subnet].data["zone"] for subnet in subnets]
         for index in range(entry.data["desired"]):
-            subnet = entry.refs["subnet"][index % len(entry.refs["subnet"])]
+            stock.take()
+            subnet = subnets[index % len(subnets)]
             instance = account.add(
                 Entry(
                     new_id("i"),
@@ -444,10 +452,20 @@ class NodeGroup(Kind):
 
     def gone(self, account: Account, entry: Entry) -> None:
         for found in account.users(entry.id):
+            if self._lingers(account, found):
+                refs = {"subnet": found.refs["subnet"]}
+                account.linger(Entry(found.id, found.kind, found.name, refs), INTERFACE_SECONDS)
+                continue
             # The CNI's interfaces are removed by the CNI, which has to be there.
             if found.kind != "network-interface" or account.find("addon", f"{entry.ref('cluster')}:vpc-cni"):
                 account.remove(found.id)
         account.remove(entry.id)
+
+    @staticmethod
+    def _lingers(account: Account, found: Entry) -> bool:
+        """One interface of the account: with several, a destroy would be refused in as many places at once."""
+        others = [other for other in account.of("network-interface") if "until" in other.data]
+        return Switch.INTERFACES in account.switches and found.kind == "network-interface" and not others
 
 
 def _active_cluster(account: Account, operation: str, name: Any) -> Entry:

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from embedded.plugins.aws.bridge import Bridge
+from embedded.plugins.aws.faults import Switch
 from embedded.plugins.aws.kinds.base import Kind, Values, ec2_tags, present, require
 from embedded.plugins.aws.ledger import Account, AwsError, Entry, new_id
 from embedded.plugins.aws.service_model import Call
 
 _COMMON = frozenset({"tags", "region"})
+
+# How long a NAT gateway that is gone holds its address, where the account is switched so: a minute or two, in small.
+ADDRESS_SECONDS = 1.5
 
 
 class Vpc(Kind):
@@ -216,7 +220,7 @@ class Eip(Kind):
         return {"allocationId": entry.id, "arn": account.arn("ec2", f"elastic-ip/{entry.id}"), "publicIp": address}
 
     def blockers(self, account: Account, entry: Entry) -> Sequence[Entry]:
-        return account.users(entry.id, "nat-gateway")
+        return account.users(entry.id, "nat-gateway", "network-interface")
 
     def refusal(self, entry: Entry, blockers: Sequence[Entry]) -> AwsError:
         return AwsError("EC2: ReleaseAddress", "InvalidIPAddress.InUse", f"Address {entry.id} is in use ({blockers[0].id}).")
@@ -245,6 +249,13 @@ class NatGateway(Kind):
 
     def settle(self, account: Account, entry: Entry, inputs: Values, bridge: Bridge) -> Values:  # noqa: ARG002
         return {"networkInterfaceId": new_id("eni")}
+
+    def gone(self, account: Account, entry: Entry) -> None:
+        account.remove(entry.id)
+        if Switch.ADDRESS in account.switches:
+            name = f"Interface for NAT Gateway {entry.id}"
+            refs = {"subnet": entry.refs["subnet"], "eip": entry.refs["eip"]}
+            account.linger(Entry(new_id("eni"), "network-interface", name, refs), ADDRESS_SECONDS)
 
 
 class VpcEndpoint(Kind):
