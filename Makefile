@@ -56,7 +56,7 @@ preview: $(STAMP) ## what would change: make preview STACK=dev
 	@$(BIN)/demo preview -s $(STACK)
 
 rehearse: $(STAMP) ## a whole up and destroy of an AWS stack without an account: make rehearse STACK=dev
-	@$(BIN)/demo rehearse -s $(STACK)
+	@$(BIN)/demo rehearse -s $(STACK) --all
 
 mutation: $(STAMP) ## break the shipped stacks in many ways and count what is caught
 	@$(BIN)/python -m bench.mutation

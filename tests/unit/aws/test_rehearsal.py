@@ -12,7 +12,9 @@ import yaml
 
 from embedded.cli import rehearse
 from embedded.home import LocalHome
+from embedded.plugins.aws.faults import Switch
 from embedded.rehearsal import edges_in_events, edges_in_state, left_over, refusals, resources_of
+from mistral_on_l4.cli import Failure
 
 
 def resource(token: str, name: str, *dependencies: str, parent: str = "", **inputs: Any) -> dict[str, Any]:
@@ -122,3 +124,53 @@ def test_a_kept_rehearsal_takes_the_stacks_file_as_it_is_now_and_keeps_the_salt_
             theatre.config.write_text(yaml.safe_dump({**document, "encryptionsalt": "v1:a-salt"}))
     assert document["encryptionsalt"] == "v1:a-salt"
     assert document["config"] == {"mistral-on-l4:tags": {"owner": "now"}, "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:1"}}
+
+
+@pytest.fixture
+def theatre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A rehearsal whose pulumi is a list of exit codes, each with what the account refused; nothing is left in its state."""
+    nothing: Any = None
+    made: Any = rehearse.Theatre(LocalHome(tmp_path), nothing, "dev", nothing, SimpleNamespace(rule=lambda *_, **__: None))
+    made.acts, made.plans = [], []
+
+    def pulumi(what: str, *_: str, faults: Path) -> int:
+        made.plans.append((what, json.loads(faults.read_text())))
+        code, refused = made.acts.pop(0)
+        journal = json.loads(made.ledger.read_text())["journal"] if made.ledger.exists() else []
+        journal += [{"deed": "refused", "why": why} for why in refused]
+        made.ledger.write_text(json.dumps({"resources": {}, "journal": journal}))
+        return int(code)
+
+    monkeypatch.setattr(made, "pulumi", pulumi)
+    monkeypatch.setattr(made, "_chat", lambda: None)
+    monkeypatch.setattr(made, "_export", list)
+    return made
+
+
+STAYS = "DependencyViolation: subnet-1 has dependencies and cannot be deleted: network-interface eni-1 (aws-K8S)"
+
+
+def test_each_hardship_that_no_up_gets_past_has_a_round_and_the_others_share_one(theatre: Any) -> None:
+    theatre.acts = [(1, []), (0, [])] * 3 + [(0, []), (1, [STAYS]), (0, [])]
+    theatre.hard_rounds(frozenset(Switch))
+    assert theatre.acts == []
+    ups = [plan["with"] for what, plan in theatre.plans if what == "up"]
+    assert ups == [["create-failed"], ["degraded"], ["quotas"], ["address", "interfaces", "zone"]]
+    assert theatre.plans[0][1]["create"] == ["aws:eks/nodeGroup:NodeGroup"]
+    assert theatre.problems() == []
+    said = json.loads(theatre.summary())
+    assert (sorted(said["switches"]), said["violations"]) == (sorted(Switch), 0)
+
+
+@pytest.mark.parametrize("refused", [[STAYS, STAYS], ["DependencyViolation: subnet-1 has dependencies and cannot be deleted."]])
+def test_more_than_one_refusal_or_one_that_names_nothing_is_a_problem(theatre: Any, refused: list[str]) -> None:
+    theatre.acts = [(0, []), (1, refused), (0, [])]
+    theatre.hard_rounds(frozenset({Switch.INTERFACES}))
+    assert json.loads(theatre.summary())["violations"] == 1
+    assert len(theatre.problems()) == 1
+
+
+def test_an_up_that_gets_past_what_it_must_not_get_past_ends_the_rehearsal(theatre: Any) -> None:
+    theatre.acts = [(0, [])]
+    with pytest.raises(Failure, match="up with quotas` went through, though it had to fail"):
+        theatre.hard_rounds(frozenset({Switch.QUOTAS}))
