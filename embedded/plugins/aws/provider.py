@@ -163,7 +163,11 @@ class Provider:
         _refuse_foreign(state)
         kind, inputs = _kind(token), reveal(inputs)
         if preview:
-            return {**state, **inputs}
+            # What AWS has added to a nested input (a cluster's security group, in vpcConfig) stays known.
+            known = {
+                key: {**state[key], **value} for key, value in inputs.items() if isinstance(value, dict) and key in kind.computed
+            }
+            return {**state, **inputs, **known}
         with self.ledger.open() as account:
             entry = account.entries.get(identifier)
             if entry is None or entry.status != "ACTIVE":

@@ -352,6 +352,24 @@ def test_a_switch_that_there_is_not_is_refused_with_those_that_there_are() -> No
         faults.switches(["quotas", "rain"])
 
 
+def test_a_cluster_that_is_reached_from_elsewhere_keeps_its_address_authority_and_group(account: Account) -> None:
+    name, _ = account.cluster()
+    token = "aws:eks/cluster:Cluster"
+    outputs = next(outputs for made, _, outputs in account.made if made == token)
+    known = ("name", "version", "roleArn", "vpcConfig")
+    before = {key: outputs[key] for key in known} | {"vpcConfig": {"subnetIds": outputs["vpcConfig"]["subnetIds"]}}
+    after = {**before, "vpcConfig": {**before["vpcConfig"], "publicAccessCidrs": ["203.0.113.7/32"], "endpointPublicAccess": True}}
+    found = account.provider.diff(token, outputs, before, after)
+    assert (found.changed, found.replaces) == (["vpcConfig"], [])
+    for preview in (True, False):
+        now = account.provider.update(token, "urn", name, outputs, after, preview)
+        assert {key: now[key] for key in ("endpoint", "certificateAuthority", "createdAt")} == {
+            key: outputs[key] for key in ("endpoint", "certificateAuthority", "createdAt")
+        }
+        assert now["vpcConfig"]["clusterSecurityGroupId"] == outputs["vpcConfig"]["clusterSecurityGroupId"]
+        assert now["vpcConfig"]["publicAccessCidrs"] == ["203.0.113.7/32"]
+
+
 def test_what_the_stand_in_cannot_check_it_refuses(account: Account) -> None:
     _, problems = account.provider.check("aws:ec2/vpc:Vpc", {}, {"cidrBlock": "10.0.0.0/16", "ipv6CidrBlock": "::/56"})
     assert problems == [

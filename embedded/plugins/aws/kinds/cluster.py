@@ -92,7 +92,6 @@ class Cluster(Kind):
             "ca": ca,
             "createdAt": "2026-01-01T00:00:00Z",
         }
-        vpc = account.entries[entry.refs["subnet"][0]].ref("vpc")
         return {
             "arn": entry.data["arn"],
             "endpoint": endpoint,
@@ -100,8 +99,12 @@ class Cluster(Kind):
             "createdAt": entry.data["createdAt"],
             "status": "ACTIVE",
             "platformVersion": "eks.1",
-            "vpcConfig": {**inputs["vpcConfig"], "clusterSecurityGroupId": entry.data["securityGroup"], "vpcId": vpc},
+            **self.update(account, entry, inputs),
         }
+
+    def update(self, account: Account, entry: Entry, inputs: Values) -> Values:
+        vpc = account.entries[entry.refs["subnet"][0]].ref("vpc")
+        return {"vpcConfig": {**inputs["vpcConfig"], "clusterSecurityGroupId": entry.data["securityGroup"], "vpcId": vpc}}
 
     def blockers(self, account: Account, entry: Entry) -> Sequence[Entry]:
         return [found for found in account.of("nodegroup") if found.ref("cluster") == entry.id]
