@@ -53,5 +53,5 @@ def test_dev_comes_up_answers_and_goes_in_calm_and_in_storm_without_a_trace(tmp_
     last = json.loads(done.stdout.strip().splitlines()[-1])
     assert last["resources"] > 120
     assert last["edges_checked"] > 100
-    assert (last["edges_violated"], last["left_over"]) == (0, 0)
+    assert (last["edges_violated"], last["left_over"], last["violations"], last["switches"]) == (0, 0, 0, [])
     assert not (tmp_path / "rehearsal").exists()
