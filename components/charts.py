@@ -69,7 +69,8 @@ class ChartsArgs:
 
 
 class Charts(pulumi.ComponentResource):
-    """cert_manager: certificates can be asked for; serving_ready: InferenceServices can be declared; ready: everything is there.
+    """cert_manager: certificates can be asked for; serving_ready: InferenceServices can be declared; ready: everything
+    that serving needs is there.
 
     What runs the controllers comes before it, in `depends_on`. Destroy goes the other way, so that no object of theirs is left
     without the controller that takes its finalizer off.
@@ -91,7 +92,7 @@ class Charts(pulumi.ComponentResource):
             for namespace in sorted({chart.namespace for chart in CHARTS})
         }
 
-        def release(chart: Chart, values: Mapping[str, Any], *after: pulumi.Resource) -> Release:
+        def release(chart: Chart, values: Mapping[str, Any], *after: pulumi.Resource, awaited: bool = True) -> Release:
             return Release(
                 f"{name}-{chart.release}",
                 name=chart.release,
@@ -99,8 +100,9 @@ class Charts(pulumi.ComponentResource):
                 namespace=chart.namespace,
                 values=dict(values),
                 # A failed installation is taken back whole, so that the next `pulumi up` starts from nothing.
-                atomic=True,
-                cleanup_on_fail=True,
+                atomic=awaited,
+                cleanup_on_fail=awaited,
+                skip_await=not awaited,
                 timeout=_TIMEOUT_SECONDS,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[namespaces[chart.namespace], *after]),
             )
@@ -122,8 +124,9 @@ class Charts(pulumi.ComponentResource):
             self.cert_manager,
             *self.serving_ready,
             release(DEVICE_PLUGIN, device_plugin_values(args.images)),
-            release(DCGM_EXPORTER, dcgm_values(args.images)),
         ]
+        # Metrics never stand in the way of serving: nothing waits for these pods, and their failure fails no `up`.
+        release(DCGM_EXPORTER, dcgm_values(args.images), awaited=False)
         self.register_outputs({})
 
 

@@ -44,9 +44,11 @@ class ImagePull(pulumi.ComponentResource):
                     "name": "hold",
                     "image": args.image,
                     "command": ["sleep", "infinity"],
-                    # No GPU is asked for, so none is taken from a service.
-                    "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "none"}],
-                    "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "50m", "memory": "32Mi"}},
+                    # The image asks for all GPUs. `void` means nothing of NVIDIA's at all; `none` still brings the driver's
+                    # files, and older toolkits take it for `all` (nvidia-container-toolkit#1562).
+                    "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
+                    # The runtime's hooks run inside the limit, before the container's own process does.
+                    "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "50m", "memory": "64Mi"}},
                     "securityContext": container_security(args.user_ids, {}),
                 }
             ],

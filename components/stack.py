@@ -39,6 +39,8 @@ SECRETS = {
     "database-password": 32,
     "api-key": 48,
 }
+# A first start with tensor parallelism compiles in every worker: three times the five minutes that one L4 was seen to take.
+FIRST_COMPILE_SECONDS = 900
 _ROOT = ("root-user", "root-password")
 _STORE = (*_ROOT, "writer-key", "writer-secret", "reader-key", "reader-secret")
 
@@ -184,6 +186,9 @@ class StackInputs:
         }
         labelled = self.settings.traits.registry_link == "labels"
         one_user = plan.at(1)
+        gpu = self.catalogue.gpu(plan.gpu)
+        compiles = plan.gpus > 1 and not self.settings.traits.embedded
+        startup = max(plan.startup_seconds, FIRST_COMPILE_SECONDS) if compiles else plan.startup_seconds
         return ServiceSpec(
             name=service.name,
             namespace=self.settings.namespaces.services,
@@ -193,11 +198,13 @@ class StackInputs:
             requests=plan.pod.requests,
             limits=plan.pod.limits,
             placement=platform.placement(service.pool),
-            startup_seconds=plan.startup_seconds,
-            ready_seconds=max(plan.ready_seconds, 300),
+            startup_seconds=startup,
+            # Image and download may take twice their time as well, and none of it counts against the startup probe.
+            ready_seconds=max(plan.ready_seconds + startup - plan.startup_seconds, 300),
             predicted_ttft_ms=one_user.ttft_ms,
             predicted_tpot_ms=one_user.tpot_ms,
             deployment_mode=self.settings.traits.deployment_mode,
+            peerless=plan.gpus > 1 and gpu.all_reduce_gbs is None,
             key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self.settings.access.auth == "token" else None,
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,

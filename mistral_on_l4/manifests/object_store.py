@@ -32,6 +32,8 @@ _TAGS = labels(NAME, "object-store")
 _SELECTOR = selector(NAME, "object-store")
 # Any user but root will do: neither image names one.
 _UID = 1000
+# mc saves its configuration with every command.
+_MC_FOLDER = "/mc"
 
 # Seeding holds multipart uploads open, and lists, continues and aborts them.
 WRITER_ACTIONS = (
@@ -195,21 +197,24 @@ def setup_job(
     volumes: list[dict[str, Any]] = [
         {"name": "setup", "configMap": {"name": SETUP_CONFIG}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
+        {"name": "mc", "emptyDir": {"sizeLimit": "16Mi"}},
     ]
     mounts: list[dict[str, Any]] = [
         {"name": "setup", "mountPath": "/setup", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
+        # Its own volume: the runtime makes missing parents of a mount as root, and in those mc could not write.
+        {"name": "mc", "mountPath": _MC_FOLDER},
     ]
     if ca_secret:
         # mc trusts what lies in certs/CAs of its configuration folder.
-        mounts.append({"name": "ca", "mountPath": "/tmp/.mc/certs/CAs", "readOnly": True})
+        mounts.append({"name": "ca", "mountPath": f"{_MC_FOLDER}/certs/CAs", "readOnly": True})
         volumes.append({"name": "ca", "secret": {"secretName": ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}})
     container = {
         "name": "mc",
         "image": image,
         "command": ["/bin/sh", "/setup/setup.sh"],
         "env": [
-            value("MC_CONFIG_DIR", "/tmp/.mc"),
+            value("MC_CONFIG_DIR", _MC_FOLDER),
             value("BUCKET", bucket),
             from_secret("MC_HOST_store", ROOT_SECRET, "mc-host"),
             from_secret("WRITER_ACCESS_KEY", WRITER_SECRET, "AWS_ACCESS_KEY_ID"),

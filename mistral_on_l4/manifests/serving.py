@@ -40,6 +40,10 @@ WAIT_FOR_READY = json.dumps(
     ]
 )
 
+# NCCL takes shared host memory from CUDA since 2.24, which fails between cards that do not reach each other's memory, such as the
+# four L4 of a g6.12xlarge ("transport/shm.cc ... Cuda failure 217", NVIDIA/nccl#1838); vLLM before 0.11 turned it off itself.
+_PEERLESS_ENV = {"NCCL_CUMEM_HOST_ENABLE": "0"}
+
 # vLLM and what it calls write caches below the home folder; an arbitrary user has none, so each gets a place of its own.
 _CACHE_ENV = {
     "HOME": HOME,
@@ -72,7 +76,8 @@ class ServiceSpec:
 
     weights: what lies under storage_path, as repository@revision; args: vLLM's, after the runtime's own; requests, limits: of the
     model container; startup_seconds: how long the model may take to load before the pod is restarted; predicted_ttft_ms,
-    predicted_tpot_ms: the plan's figures for one user; key_mark: changes with the API key, an Output, None without a key; links:
+    predicted_tpot_ms: the plan's figures for one user; peerless: whether it runs on several GPUs that talk through the host's
+    memory; key_mark: changes with the API key, an Output, None without a key; links:
     labels or annotations (by the platform) that tie the service to its registry entry, values may be Outputs.
     """
 
@@ -89,6 +94,7 @@ class ServiceSpec:
     predicted_ttft_ms: float
     predicted_tpot_ms: float
     key_mark: Any
+    peerless: bool = False
     deployment_mode: str = "Standard"
     link_labels: Mapping[str, Any] = field(default_factory=dict)
     link_annotations: Mapping[str, Any] = field(default_factory=dict)
@@ -145,8 +151,11 @@ def inference_service(spec: ServiceSpec) -> dict[str, Any]:
         "readinessProbe": probe(periodSeconds=5, failureThreshold=3),
         "livenessProbe": probe(periodSeconds=15, failureThreshold=4),
     }
-    if spec.key_mark is not None:
-        model["env"] = [from_secret("VLLM_API_KEY", API_KEY_SECRET, "api-key")]
+    env = [] if spec.key_mark is None else [from_secret("VLLM_API_KEY", API_KEY_SECRET, "api-key")]
+    if spec.peerless:
+        env += [value(name, text) for name, text in _PEERLESS_ENV.items()]
+    if env:
+        model["env"] = env
     predictor: dict[str, Any] = {
         "minReplicas": 1,
         "maxReplicas": 1,

@@ -46,7 +46,10 @@ def test_charts_come_from_their_projects_addresses_each_whole_or_not_at_all() ->
     assert inputs["kserve"]["chart"] == "oci://ghcr.io/kserve/charts/kserve-resources"
     assert "repositoryOpts" not in inputs["kserve"]
     assert inputs["dcgm-exporter"]["repositoryOpts"] == {"repo": "https://nvidia.github.io/dcgm-exporter/helm-charts"}
-    assert all(found["atomic"] and found["cleanupOnFail"] for found in inputs.values())
+    metrics = inputs.pop("dcgm-exporter")
+    assert all(found["atomic"] and found["cleanupOnFail"] and not found["skipAwait"] for found in inputs.values())
+    # One that is not awaited cannot fail for its pods, and Helm takes only what it awaits back.
+    assert (metrics["atomic"], metrics["skipAwait"]) == (False, True)
 
 
 def test_a_rehearsal_takes_every_chart_from_its_folder_at_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:

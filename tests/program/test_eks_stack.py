@@ -6,7 +6,8 @@ import base64
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import pulumi
@@ -703,6 +704,79 @@ def test_gpu_software_reaches_tainted_gpu_nodes_and_no_others(up: Callable[..., 
     pull = engine.named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]
     assert _of_our_pools(pull)
     assert "nvidia.com/gpu" not in json.dumps(pull["containers"][0]["resources"])
+
+
+def test_nothing_waits_for_metrics(up: Callable[..., Any]) -> None:
+    engine = up()
+    metrics = release(engine, "dcgm-exporter")
+    waiting = [found.name for found in engine.resources if metrics.urn in found.depends_on]
+    assert waiting == []
+    # The same question about a chart that is needed finds somebody.
+    assert [found for found in engine.resources if release(engine, "nvidia-device-plugin").urn in found.depends_on]
+
+
+def test_the_pod_that_pulls_the_engines_image_gets_nothing_of_nvidias_and_room_for_the_runtimes_hooks(
+    up: Callable[..., Any],
+) -> None:
+    (container,) = up().named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]["containers"]
+    # `none` still injects the driver's files.
+    assert container["env"] == [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]
+    assert container["resources"]["limits"]["memory"] == "64Mi"
+
+
+def model_of(engine: Any, service: str) -> Any:
+    return engine.named("InferenceService", service).inputs["spec"]["predictor"]["model"]
+
+
+def test_cards_that_talk_through_the_host_do_without_nccls_host_memory_of_cuda(up: Callable[..., Any]) -> None:
+    engine = up()
+    environment = {entry["name"]: entry.get("value") for entry in model_of(engine, "mistral-24b-full")["env"]}
+    assert environment["NCCL_CUMEM_HOST_ENABLE"] == "0"
+    assert [entry["name"] for entry in model_of(engine, "mistral-24b-fp8")["env"]] == ["VLLM_API_KEY"]
+
+
+def test_a_service_on_several_gpus_may_compile_for_a_quarter_of_an_hour_at_its_first_start(up: Callable[..., Any]) -> None:
+    engine = up()
+    probe = model_of(engine, "mistral-24b-full")["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] == 900
+    single = model_of(engine, "mistral-24b-fp8")["startupProbe"]
+    assert single["failureThreshold"] * single["periodSeconds"] < 900
+    # Image and download come before the probe, and the wait for the service holds all three.
+    annotations = engine.named("InferenceService", "mistral-24b-full").inputs["metadata"]["annotations"]
+    assert int(annotations["pulumi.com/timeoutSeconds"]) > 900 + 300
+
+
+def test_no_container_writes_where_the_runtime_makes_the_parents_of_a_mount(up: Callable[..., Any]) -> None:
+    made_somewhere = set()
+    for container in containers_of(up()):
+        paths = [mount["mountPath"] for mount in container.get("volumeMounts") or ()]
+        # Missing folders above a mount belong to root: between it and the mount that it lies in, or the image.
+        made = {str(parent) for path in paths for parent in PurePosixPath(path).parents} - {"/", *paths}
+        written = {entry["value"] for entry in container.get("env") or () if entry["name"] in WRITTEN}
+        assert not made & written, container["name"]
+        made_somewhere |= made
+    assert "/mc/certs" in made_somewhere
+
+
+# Environment variables that name a folder which a program writes into.
+WRITTEN = {"HOME", "TMPDIR", "MC_CONFIG_DIR", "PGDATA", "HF_HOME", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT"}
+
+
+def containers_of(engine: Any) -> Iterator[Mapping[str, Any]]:
+    """Every container of the stack's own manifests."""
+
+    def look(value: Any) -> Iterator[Mapping[str, Any]]:
+        if isinstance(value, dict):
+            yield from value.get("containers") or () if isinstance(value.get("containers"), list) else ()
+            for inner in value.values():
+                yield from look(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from look(inner)
+
+    for found in engine.resources:
+        if found.token.startswith("kubernetes:") and not found.token.endswith(":Release"):
+            yield from look(found.inputs)
 
 
 def _of_our_pools(spec: Mapping[str, Any]) -> bool:
