@@ -52,15 +52,15 @@ def client(of: Any, service: str, region: str | None = None) -> Any:
 class Clients:
     """Clients of one region by service, each made once. boto3's sessions, unlike its clients, are not for several threads."""
 
-    def __init__(self, region: str) -> None:
-        self._region, self._lock = region, threading.Lock()
+    def __init__(self, region: str, profile: str | None = None) -> None:
+        self._region, self._profile, self._lock = region, profile, threading.Lock()
         self._session: Any = None
         self._made: dict[str, Any] = {}
 
     def __call__(self, service: str) -> Any:
         with self._lock:
             if service not in self._made:
-                self._session = self._session or session(self._region)
+                self._session = self._session or session(self._region, self._profile)
                 self._made[service] = client(self._session, service)
             return self._made[service]
 

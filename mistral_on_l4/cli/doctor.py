@@ -14,7 +14,7 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.doctor import Doctor, Finding, counts, today
 from mistral_on_l4.aws.session import Clients
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
 
@@ -33,7 +33,7 @@ def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--js
         plan = plan_stack(settings, stack=stack)
     except PlanError as error:
         raise Failure(str(error), code=2) from None
-    clients = Clients(settings.region)
+    clients = Clients(settings.region, stack_profile(stack))
     findings = Doctor(stack, cluster_name(settings, stack), settings, plan, load_catalogue(), clients, _hub, today()).run()
     findings += [Finding("fit", "fail", misfit, "see `demo plan`") for misfit in plan.misfits]
     if as_json:

@@ -12,7 +12,7 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
 from mistral_on_l4.config.names import POOL_LABEL, STACK_TAG
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner import PlanError, plan_stack
@@ -38,7 +38,7 @@ def resize(stack: str, parked: bool) -> None:
     console = terminal.console()
     try:
         with in_words():
-            eks = Clients(settings.region)("eks")
+            eks = Clients(settings.region, stack_profile(stack))("eks")
             name = cluster_name(settings, stack)
             for group, size in resize_pools(eks, name, stack, wanted_sizes(settings, parked)).items():
                 console.print(f"{group}: {size} node{'' if size == 1 else 's'}", highlight=False)

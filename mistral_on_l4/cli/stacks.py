@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
@@ -26,6 +27,16 @@ def stack_settings(stack: str) -> Settings:
     for text in settings.deprecations:
         typer.echo(f"demo: Pulumi.{stack}.yaml: {text}", err=True)
     return settings
+
+
+def stack_profile(stack: str) -> str | None:
+    """The AWS profile that the stack's file names, which signs for Pulumi and for tokens of the cluster; None without one.
+
+    stack: one whose settings were read.
+    """
+    document = yaml.safe_load((project_folder() / f"Pulumi.{stack}.yaml").read_text()) or {}
+    profile = (document.get("config") or {}).get("aws:profile")
+    return None if profile is None else str(profile)
 
 
 def project_folder() -> Path:

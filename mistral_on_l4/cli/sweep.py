@@ -14,7 +14,7 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.leftovers import Leftover, Sweep
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_settings
+from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
 from mistral_on_l4.planner.catalogue import load_catalogue
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
         raise Failure(
             f"stack {stack} runs on {settings.platform.value}: there is no AWS account to sweep (`demo down` checks for itself)"
         )
-    clients = Clients(settings.region)
+    clients = Clients(settings.region, stack_profile(stack))
     try:
         with in_words():
             who = clients("sts").get_caller_identity()["Account"]

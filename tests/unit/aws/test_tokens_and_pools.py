@@ -19,7 +19,7 @@ from embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, session
 from mistral_on_l4.aws.token import token_status
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, app
 from mistral_on_l4.cli.eks_token import app as eks_token_app
 from mistral_on_l4.cli.park import costs, resize_pools, wanted_sizes
 from mistral_on_l4.cluster.local import NoLocalStack, rehearsed_credential
@@ -85,6 +85,23 @@ def test_the_profile_of_the_command_signs_and_without_one_the_environment_does(o
 def test_a_profile_that_is_not_there_is_named() -> None:
     with pytest.raises(AwsTrouble, match=r"no-such-profile.*`aws configure list-profiles` lists those there are"):
         session("us-east-1", "no-such-profile")
+
+
+@pytest.mark.parametrize("command", ["doctor", "park", "unpark", "sweep"])
+def test_the_profile_of_the_stacks_file_signs_for_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: mistral-on-l4\n")
+    (tmp_path / "Pulumi.dev.yaml").write_text(
+        "config:\n  aws:profile: not-there\n  mistral-on-l4:platform: eks\n  mistral-on-l4:hub: {endpoint: http://127.0.0.1:1}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    # Others' credentials, which would sign for another principal without a word.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+    done = CliRunner().invoke(app, [command, "--stack", "dev"])
+    assert done.exit_code == 1
+    assert "not-there" in f"{done.output}{done.exception}"
 
 
 def test_a_rehearsed_cluster_takes_the_embedded_administrators_certificate_and_no_other_does(
