@@ -67,9 +67,6 @@ class StackInputs:
             raise pulumi.RunError(str(error)) from None
         if self.plan.misfits:
             raise pulumi.RunError("\n".join(self.plan.misfits))
-        for service in self.plan.services:
-            for warning in service.warnings:
-                pulumi.log.warn(f"{service.name}: {warning}")
         config = pulumi.Config()
         self.hub_token = config.get_secret("hubToken")
         given: dict[str, pulumi.Output[str] | None] = {"api-key": config.get_secret("apiKey")}
@@ -168,8 +165,12 @@ class StackInputs:
                 yield Checkpoint(service.prefix.rstrip("/"), repository, service.revision, service.prefix)
 
     def services(self) -> Iterator[tuple[ServiceSettings, ServicePlan]]:
+        """Each with its plan, whose warnings are said here: what an `up` is refused for has been said by then."""
         for service in self.settings.enabled_services:
-            yield service, self.plan.service(service.name)
+            plan = self.plan.service(service.name)
+            for warning in plan.warnings:
+                pulumi.log.warn(f"{service.name}: {warning}")
+            yield service, plan
 
     def registry_entry(self, service: ServiceSettings, plan: ServicePlan) -> dict[str, Any]:
         return registry_entry(service, plan, self.settings, self.catalogue)

@@ -11,7 +11,7 @@ from components.aws.cluster import AdoptedCluster, Cluster, ClusterArgs, adopt, 
 from components.aws.network import Network, NetworkArgs, existing_subnets
 from components.aws.refusals import refuse_another_stack, refuse_principals
 from components.aws.zones import common_zones
-from mistral_on_l4.config.names import PROJECT
+from mistral_on_l4.config.names import PROJECT, UP_STOPS
 from mistral_on_l4.config.settings import Settings
 
 
@@ -52,7 +52,7 @@ def made_site(args: SiteArgs, parent: pulumi.Resource) -> Site:
     refuse_principals(settings.cluster.admin_principal_arns, None if exists else args.caller_arn)
     lent = bool(settings.network.existing_vpc_id)
     if not settings.cluster.public_access_cidrs:
-        _warn_of_private_api(empty=not (lent or exists))
+        _private_api(empty=not (lent or exists))
     network = Network(
         args.cluster_name,
         NetworkArgs(settings.network, settings.region, common_zones(settings.region, args.offered)),
@@ -77,10 +77,18 @@ def adopted_site(args: SiteArgs, parent: pulumi.Resource) -> Site:
     return Site(cluster, subnets, args.offered)
 
 
-def _warn_of_private_api(empty: bool) -> None:
-    inside = "which nobody is in yet: an `up` would stop when the cluster is there" if empty else "so this command must run there"
-    pulumi.log.warn(
-        f"the cluster's API will answer inside its VPC only, {inside}; to run it from here, set "
-        f"{PROJECT}:cluster.publicAccessCidrs to your own address, such as [203.0.113.7/32] (`curl "
-        "https://checkip.amazonaws.com` tells it)"
+def _private_api(empty: bool) -> None:
+    """empty: the network holds nobody who could reach the API. Raises pulumi.RunError then, unless nothing is made yet."""
+    command = f"pulumi config set --path '{PROJECT}:cluster.publicAccessCidrs[0]' 203.0.113.7/32 -s {pulumi.get_stack()}"
+    inside = "which nobody is in yet" if empty else "so this command must run there"
+    text = (
+        f"the cluster's API will answer inside its VPC only, {inside}; to reach it from here, `{command}` with your own address "
+        "(`curl https://checkip.amazonaws.com` tells it)"
     )
+    if not empty:
+        pulumi.log.warn(text)
+    elif pulumi.runtime.is_dry_run():
+        pulumi.log.warn(UP_STOPS + text)
+    else:
+        # Both GPU pools would start, and bill, before the first Kubernetes object fails.
+        raise pulumi.RunError(text)

@@ -53,6 +53,8 @@ _FATAL: Mapping[Switch, Mapping[str, Any]] = {
     Switch.DEGRADED: {},
     Switch.CREATE_FAILED: {"create": ["aws:eks/nodeGroup:NodeGroup"]},
 }
+# An address of documentation (RFC 5737): nobody's.
+_SOMEBODY = "203.0.113.7/32"
 
 
 @app.command()
@@ -311,6 +313,11 @@ class Theatre:
         """Writes it, from the stack's file as it is now. Pulumi's salt stays: an earlier rehearsal's state needs it."""
         document = yaml.safe_load((project_folder() / self.config.name).read_text())
         document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
+        cluster = dict(document["config"].get(f"{PROJECT}:cluster") or {})
+        if not (cluster.get("publicAccessCidrs") or self.settings.cluster.existing or self.settings.network.existing_vpc_id):
+            # Without one `pulumi up` is refused, here as in an account.
+            self.console.print(f"rehearsed with cluster.publicAccessCidrs [{_SOMEBODY}], which the stack's file lacks", style="dim")
+            document["config"][f"{PROJECT}:cluster"] = {**cluster, "publicAccessCidrs": [_SOMEBODY]}
         if self.config.exists():
             before = yaml.safe_load(self.config.read_text()) or {}
             document |= {key: value for key, value in before.items() if key.startswith("encr")}

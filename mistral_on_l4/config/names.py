@@ -28,6 +28,9 @@ CLIENT_LABEL = "mistral-on-l4/inference-client"
 WRITER_SECRET = "weights-writer"
 READER_SECRET = "weights-reader"
 
+# How a preview begins a warning of what an `up` is refused for; the comment on a pull request repeats such lines.
+UP_STOPS = "`pulumi up` will be refused: "
+
 # Set by the environment of a local stack or a rehearsal: the version of the Kubernetes provider that lies there, if it is not the
 # SDK's own.
 KUBERNETES_PROVIDER_VARIABLE = "MISTRAL_ON_L4_KUBERNETES_PROVIDER"

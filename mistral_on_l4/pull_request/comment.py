@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_on_l4.config.names import UP_STOPS
 from mistral_on_l4.pull_request.differences import differences
 from mistral_on_l4.pull_request.events import Change, PolicyFinding, Preview
 from mistral_on_l4.pull_request.plans import Plan, loads
@@ -109,6 +110,9 @@ def _sections(
     yield f"### `{_inline(stack)}`: {_headline(preview, before, after)}"
     if blocked:
         yield f"**Blocked**: {_text('; '.join(blocked[:5]))}{_more(len(blocked) - 5)}."
+    for warning in preview.warnings:
+        if warning.startswith(UP_STOPS):
+            yield f"**Before an up**: {_text(warning)}"
     yield from _misfits(after, max(listed, 3))
     if preview.errors and not (after.misfits and len(preview.errors) == 1):
         yield _errors(preview)

@@ -39,6 +39,21 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+MINE = ["203.0.113.7/32"]
+
+
+@pytest.fixture
+def run_program(run_program: Callable[..., Any]) -> Callable[..., Any]:
+    """As it is; an `up` in a network of the stack's own is one of somebody who can reach its API, unless a test says otherwise."""
+
+    def program(preview: bool = False, **kwargs: Any) -> Any:
+        if not preview and "existingVpcId" not in kwargs.get("network", {}):
+            kwargs["cluster"] = {"publicAccessCidrs": MINE} | kwargs.get("cluster", {})
+        return run_program(preview=preview, **kwargs)
+
+    return program
+
+
 # Runs of the program by what went in: a test only looks at what a run recorded, so tests share it.
 _RUNS: dict[str, Any] = {}
 
@@ -180,7 +195,7 @@ def test_the_control_plane_takes_access_entries_standard_support_and_no_default_
 
 
 def test_the_api_is_private_unless_addresses_are_named(up: Callable[..., Any]) -> None:
-    private = up().of("aws:eks/cluster:Cluster")[0].inputs["vpcConfig"]
+    private = up(preview=True).of("aws:eks/cluster:Cluster")[0].inputs["vpcConfig"]
     assert (private["endpointPrivateAccess"], private["endpointPublicAccess"]) == (True, False)
     assert "publicAccessCidrs" not in private
     public = up(cluster={"publicAccessCidrs": ["203.0.113.7/32"]}).of("aws:eks/cluster:Cluster")[0].inputs["vpcConfig"]
@@ -191,7 +206,7 @@ def test_the_api_is_private_unless_addresses_are_named(up: Callable[..., Any]) -
 def test_the_private_endpoint_lets_those_in_who_are_inside_and_not_nodes(up: Callable[..., Any]) -> None:
     network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
     mine = {"publicAccessCidrs": ["203.0.113.7/32"]}
-    for engine in (up(), up(network=network), up(network=network, cluster=mine)):
+    for engine in (up(preview=True), up(network=network), up(network=network, cluster=mine)):
         rules = engine.of("SecurityGroupIngressRule")
         assert {found.inputs["cidrIpv4"] for found in rules} == {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
         assert {(found.inputs["ipProtocol"], found.inputs["fromPort"], found.inputs["toPort"]) for found in rules} == {
@@ -210,13 +225,29 @@ def test_a_private_api_is_warned_of_by_who_could_reach_it(
     mine = {"mistral-on-l4-dev": existing("mistral-on-l4-dev", {"mistral-on-l4:stack": "dev"})}
     network = {"existingVpcId": "vpc-1", "existingSubnetIds": ["subnet-a", "subnet-b"]}
     for account_of, config, words in (
-        ({}, {}, "which nobody is in yet"),
         ({"clusters": mine}, {}, "so this command must run there"),
         ({}, {"network": network}, "so this command must run there"),
     ):
         said.clear()
         run_program(stack="dev", preview=True, engine=engine_of(**account_of), **config)
         assert [words in line for line in said if "inside its VPC only" in line] == [True]
+
+
+def test_a_private_api_that_nobody_could_reach_is_said_first_in_a_preview_and_refused_in_an_up(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    run_program(stack="dev", preview=True, engine=engine_of())
+    assert said[0].startswith("`pulumi up` will be refused: ")
+    command = "pulumi config set --path 'mistral-on-l4:cluster.publicAccessCidrs[0]' 203.0.113.7/32 -s dev"
+    assert command in said[0]
+    engine = engine_of()
+    with pytest.raises(pulumi.RunError, match="which nobody is in yet") as refused:
+        run_program(stack="dev", engine=engine, cluster={"publicAccessCidrs": []})
+    assert command in str(refused.value)
+    # The provider and the component that asks are nothing in an account.
+    assert not [found for found in engine.resources if found.token.startswith(("aws:", "kubernetes:"))]
 
 
 def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callable[..., Any]) -> None:

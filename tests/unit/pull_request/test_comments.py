@@ -173,6 +173,14 @@ def test_a_change_names_what_changed_and_shows_only_telling_values(step: Step, s
     assert "role/b" not in text
 
 
+def test_what_an_up_is_refused_for_stands_above_everything_that_changes(step: Step, summary: dict[str, Any]) -> None:
+    said = "`pulumi up` will be refused: the cluster's API will answer inside its VPC only"
+    warnings = [{"diagnosticEvent": {"severity": "warning", "message": text}} for text in ("something slow", said)]
+    lines = [line for line in comment(step("create"), *warnings, summary).text.splitlines() if line]
+    assert lines[2] == f"**Before an up**: {said}"
+    assert not any("something slow" in line for line in lines)
+
+
 def test_a_list_that_comes_or_goes_is_told_by_its_items(step: Step, summary: dict[str, Any]) -> None:
     opened = step(
         "update", "aws:eks/cluster:Cluster", old={"vpcConfig": {}}, new={"vpcConfig": {"publicAccessCidrs": ["203.0.113.0/24"]}}
