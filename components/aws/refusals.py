@@ -12,11 +12,14 @@ from components.aws.cluster import AdoptedCluster
 from components.aws.storage_class import STORAGE_CLASSES
 from components.charts import CHARTS
 from components.namespaces import owned_elsewhere
-from mistral_on_l4.aws.session import AwsTrouble, session
+from mistral_on_l4.aws import quotas
+from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words, session
 from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.config.names import PROJECT, STACK_LABEL
+from mistral_on_l4.cluster.local import rehearsed_quotas
+from mistral_on_l4.config.names import PROJECT, STACK_LABEL, UP_STOPS
 from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.planner.catalogue import Catalogue
 
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):(?P<kind>user|role)/(?:[^/]+/)*(?P<name>[^/]+)")
 _CALLER = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(?P<account>\d{12}):(?P<kind>user|assumed-role)/(?P<path>.+)")
@@ -40,6 +43,28 @@ def refuse_another_stack(cluster: AdoptedCluster, settings: Settings, profile: s
         return
     if problem:
         raise pulumi.RunError(problem)
+
+
+def refuse_small_quotas(settings: Settings, catalogue: Catalogue, profile: str | None, rehearsal: bool) -> None:
+    """Nodes that the account would not start: said in a preview, refused in an `up`. What may not be asked is only warned of."""
+    asked = quotas.needed(settings, catalogue)
+    if rehearsal:
+        limits = rehearsed_quotas() or {}
+        grants = {kind: quotas.Grant(limits[code]) for kind in asked if (code := quotas.CODES[kind]) in limits}
+    else:
+        try:
+            with in_words():
+                grants = quotas.granted(Clients(settings.region, profile), pulumi.get_stack(), asked)
+        except AwsTrouble as error:
+            pulumi.log.warn(f"whether the account's quotas hold the stack's nodes could not be asked: {error}")
+            return
+    lacking = [text for kind in grants if (text := quotas.shortage(kind, asked[kind], grants[kind], settings.region))]
+    if not lacking:
+        return
+    if not pulumi.runtime.is_dry_run():
+        raise pulumi.RunError("\n".join(lacking))
+    for text in lacking:
+        pulumi.log.warn(UP_STOPS + text)
 
 
 def _installed_already(client: KubeClient, cluster: str) -> str | None:

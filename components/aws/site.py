@@ -9,10 +9,11 @@ import pulumi
 
 from components.aws.cluster import AdoptedCluster, Cluster, ClusterArgs, adopt, refuse_foreign_cluster
 from components.aws.network import Network, NetworkArgs, existing_subnets
-from components.aws.refusals import refuse_another_stack, refuse_principals
+from components.aws.refusals import refuse_another_stack, refuse_principals, refuse_small_quotas
 from components.aws.zones import common_zones
 from mistral_on_l4.config.names import PROJECT, UP_STOPS
 from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.planner.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class SiteArgs:
     caller_arn: str
     signer: str | None
     rehearsal: bool
+    catalogue: Catalogue
 
 
 def made_site(args: SiteArgs, parent: pulumi.Resource) -> Site:
@@ -53,6 +55,7 @@ def made_site(args: SiteArgs, parent: pulumi.Resource) -> Site:
     lent = bool(settings.network.existing_vpc_id)
     if not settings.cluster.public_access_cidrs:
         _private_api(empty=not (lent or exists))
+    refuse_small_quotas(settings, args.catalogue, args.signer, args.rehearsal)
     network = Network(
         args.cluster_name,
         NetworkArgs(settings.network, settings.region, common_zones(settings.region, args.offered)),
@@ -73,6 +76,7 @@ def adopted_site(args: SiteArgs, parent: pulumi.Resource) -> Site:
     cluster = adopt(args.cluster_name, settings.region, ask)
     if not args.rehearsal:
         refuse_another_stack(cluster, settings, args.signer)
+    refuse_small_quotas(settings, args.catalogue, args.signer, args.rehearsal)
     subnets = existing_subnets(settings.network.existing_subnet_ids or cluster.subnet_ids, cluster.vpc, ask)
     return Site(cluster, subnets, args.offered)
 

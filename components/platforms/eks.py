@@ -50,7 +50,7 @@ class EksPlatform(pulumi.ComponentResource):
         refuse_reserved_names(settings, {STORAGE_POOL, SYSTEM_POOL})
         account = pulumi.ResourceOptions(providers=[account_provider(f"{name}-aws", settings)])
         super().__init__("mistral-on-l4:eks:Platform", name, None, pulumi.ResourceOptions.merge(opts, account))
-        self._name, self._settings, self._plan = name, settings, args.plan
+        self._name, self._settings, self._plan, self._catalogue = name, settings, args.plan, catalogue
         ask = pulumi.InvokeOptions(parent=self)
         caller = aws.get_caller_identity(opts=ask)
         self.rehearsal = caller.account_id == REHEARSAL_ACCOUNT
@@ -109,7 +109,7 @@ class EksPlatform(pulumi.ComponentResource):
     def _site(self, offered: dict[str, list[str]], caller_arn: str) -> Site:
         settings = self._settings
         name = cluster_name(settings, pulumi.get_stack())
-        args = SiteArgs(self._name, settings, name, offered, caller_arn, profile(), self.rehearsal)
+        args = SiteArgs(self._name, settings, name, offered, caller_arn, profile(), self.rehearsal, self._catalogue)
         return adopted_site(args, self) if settings.cluster.existing else made_site(args, self)
 
     def _software(self, args: SoftwareArgs) -> Software:

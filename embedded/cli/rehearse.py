@@ -127,6 +127,16 @@ def _play(home: LocalHome, stack: str, settings: Settings, script: Script, conso
                 cluster.stop(home, purge=True)
 
 
+def _open_to_somebody(config: dict[str, Any]) -> None:
+    """Without an address that may reach the cluster, `pulumi up` is refused here as in an account."""
+    key = f"{PROJECT}:cluster"
+    cluster = dict(config.get(key) or {})
+    lent = cluster.get("existing") or (config.get(f"{PROJECT}:network") or {}).get("existingVpcId")
+    if not lent and not cluster.get("publicAccessCidrs"):
+        typer.echo(f"rehearsed with cluster.publicAccessCidrs [{_SOMEBODY}]: the stack's file names none", err=True)
+        config[key] = {**cluster, "publicAccessCidrs": [_SOMEBODY]}
+
+
 @dataclass(frozen=True)
 class Script:
     """What is played: see the options of `demo rehearse`."""
@@ -313,11 +323,7 @@ class Theatre:
         """Writes it, from the stack's file as it is now. Pulumi's salt stays: an earlier rehearsal's state needs it."""
         document = yaml.safe_load((project_folder() / self.config.name).read_text())
         document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
-        cluster = dict(document["config"].get(f"{PROJECT}:cluster") or {})
-        if not (cluster.get("publicAccessCidrs") or self.settings.cluster.existing or self.settings.network.existing_vpc_id):
-            # Without one `pulumi up` is refused, here as in an account.
-            self.console.print(f"rehearsed with cluster.publicAccessCidrs [{_SOMEBODY}], which the stack's file lacks", style="dim")
-            document["config"][f"{PROJECT}:cluster"] = {**cluster, "publicAccessCidrs": [_SOMEBODY]}
+        _open_to_somebody(document["config"])
         if self.config.exists():
             before = yaml.safe_load(self.config.read_text()) or {}
             document |= {key: value for key, value in before.items() if key.startswith("encr")}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
+from mistral_on_l4.aws import quotas
 from mistral_on_l4.aws.account import ZONES_WITHOUT_EKS
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, in_words
@@ -20,10 +21,7 @@ from mistral_on_l4.planner.catalogue import Catalogue
 
 State = Literal["ok", "warn", "fail"]
 
-# Quotas of running instances, in vCPUs: G and VT on demand, and on spot; and the standard families, for system nodes.
-QUOTAS = {"ON_DEMAND": "L-DB2E81BA", "SPOT": "L-3819A6DF", "STANDARD": "L-1216C47A"}
-_NAMES = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
-_FAMILIES = {"ON_DEMAND": r"(gr?|vt)[0-9]", "SPOT": r"(gr?|vt)[0-9]", "STANDARD": r"(?!mac|inf|hpc|dl|trn)[acdhimrtz][a-z]*[0-9]"}
+_NAMES: Mapping[quotas.Kind, str] = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
 # Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
 AMI_DRIVER = 580
 HUB = "https://huggingface.co"
@@ -61,7 +59,10 @@ class Doctor:
             ("account", self._account),
             ("instance types", self._offerings),
             ("network", self._network),
-            *((f"quota {kind}", lambda kind=kind: self._quota(kind)) for kind in self._capacity_types()),
+            *(
+                (f"quota {kind}", lambda kind=kind: self._quota(kind))
+                for kind in sorted(quotas.needed(self.settings, self.catalogue))
+            ),
             ("kubernetes version", self._version),
             ("cluster", self._cluster),
             ("add-ons", self._addons),
@@ -130,58 +131,14 @@ class Doctor:
                 findings.append(Finding("network", "fail", says, fix))
         return findings or [Finding("network", "ok", f"{network.existing_vpc_id} with {len(subnets)} subnets")]
 
-    def _capacity_types(self) -> list[str]:
-        kinds: set[str] = {pool.capacity_type for pool in self.settings.pools.groups if pool.count}
-        return [*sorted(kinds), *([] if self.settings.cluster.existing else ["STANDARD"])]
-
-    def _quota(self, kind: str) -> list[Finding]:
-        code = QUOTAS[kind]
-        asked = self._vcpus_asked(kind)
-        limit = self._quota_value(code)
-        used = self._vcpus_in_use(kind)
-        words = f"{asked} vCPU asked + {used} in use of {limit:.0f} ({code})"
-        name = _NAMES[kind]
-        if asked + used <= limit:
-            return [Finding(name, "ok", words)]
-        fix = (
-            f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value "
-            f"{asked + used} --region {self.settings.region}"
-        )
-        return [Finding(name, "fail", f"{words}: these nodes would not start", fix)]
-
-    def _vcpus_asked(self, kind: str) -> int:
-        if kind == "STANDARD":
-            system = self.catalogue.system_nodes
-            return self.catalogue.instances[system.instance].vcpus * system.count
-        return sum(
-            self.catalogue.instances[pool.instance_type].vcpus * pool.count
-            for pool in self.settings.pools.groups
-            if pool.capacity_type == kind
-        )
-
-    def _quota_value(self, code: str) -> float:
-        quotas = self.client("service-quotas")
-        try:
-            return float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
-        except quotas.exceptions.NoSuchResourceException:
-            # An account that never asked for more has AWS's default.
-            return float(quotas.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
-
-    def _vcpus_in_use(self, kind: str) -> int:
-        """vCPUs of running instances of the quota's families; those of this stack itself are already among those asked."""
-        ec2 = self.client("ec2")
-        filters = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
-        running: Counter[str] = Counter()
-        for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
-            for instance in (item for group in page["Reservations"] for item in group["Instances"]):
-                mine = {tag["Key"]: tag["Value"] for tag in instance.get("Tags") or []}.get(STACK_TAG) == self.stack
-                spot = instance.get("InstanceLifecycle") == "spot"
-                if not mine and spot == (kind == "SPOT") and re.match(_FAMILIES[kind], instance["InstanceType"]):
-                    running[instance["InstanceType"]] += 1
-        if not running:
-            return 0
-        described = ec2.describe_instance_types(InstanceTypes=sorted(running))["InstanceTypes"]
-        return sum(found["VCpuInfo"]["DefaultVCpus"] * running[found["InstanceType"]] for found in described)
+    def _quota(self, kind: quotas.Kind) -> list[Finding]:
+        asked = quotas.needed(self.settings, self.catalogue)[kind]
+        grant = quotas.granted(self.client, self.stack, [kind])[kind]
+        words = f"{asked} vCPU asked + {grant.in_use} in use of {grant.limit:.0f} ({quotas.CODES[kind]})"
+        if quotas.shortage(kind, asked, grant, self.settings.region) is None:
+            return [Finding(_NAMES[kind], "ok", words)]
+        fix = quotas.increase(kind, asked + grant.in_use, self.settings.region)
+        return [Finding(_NAMES[kind], "fail", f"{words}: these nodes would not start", fix)]
 
     def _version(self) -> list[Finding]:
         eks, version = self.client("eks"), self.settings.cluster.version

@@ -47,6 +47,20 @@ def local_stack(root: Path | None = None) -> LocalStack:
     )
 
 
+def rehearsed_quotas() -> dict[str, float] | None:
+    """In a rehearsal: vCPUs by quota code that its account grants; None where it says nothing of them, or AWS is the real one."""
+    from embedded.plugins.aws import LEDGER_VARIABLE
+
+    ledger = os.environ.get(LEDGER_VARIABLE)
+    if not ledger:
+        return None
+    try:
+        found: dict[str, float] | None = json.loads(Path(ledger).read_text()).get("quotas")
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
 def rehearsed_credential(cluster: str) -> dict[str, str] | None:
     """In a rehearsal: the status of an ExecCredential for `cluster`. None where AWS is the real one. Raises NoLocalStack.
 

@@ -7,13 +7,17 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+from unittest.mock import create_autospec
 
 import pulumi
 import pytest
 import yaml
 
+from embedded.plugins.aws import LEDGER_VARIABLE
+from mistral_on_l4.aws import quotas
+from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT
 from tests.support.account import OUTPUTS, ZONES, account, existing
 from tests.support.configuration import only_pools, only_services
 from tests.support.engine import Engine
@@ -35,11 +39,13 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AwsTrouble("no AWS credentials")
 
     monkeypatch.setattr(refusals, "token_status", nobody)
+    monkeypatch.setattr(refusals.quotas, "granted", create_autospec(GRANTED, side_effect=nobody))
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
 
 
 MINE = ["203.0.113.7/32"]
+GRANTED = quotas.granted
 
 
 @pytest.fixture
@@ -248,6 +254,57 @@ def test_a_private_api_that_nobody_could_reach_is_said_first_in_a_preview_and_re
     assert command in str(refused.value)
     # The provider and the component that asks are nothing in an account.
     assert not [found for found in engine.resources if found.token.startswith(("aws:", "kubernetes:"))]
+
+
+@pytest.mark.parametrize(("limits", "lacking"), [((5, 64), ["L-1216C47A"]), ((5, 0), ["L-1216C47A", "L-DB2E81BA"]), ((8, 56), [])])
+def test_a_quota_that_is_too_small_is_said_in_a_preview_and_refused_in_an_up(
+    run_program: Callable[..., Any],
+    engine_of: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    lacking: list[str],
+) -> None:
+    from components.aws import refusals
+
+    grants = {"STANDARD": quotas.Grant(limits[0]), "ON_DEMAND": quotas.Grant(limits[1])}
+    monkeypatch.setattr(refusals.quotas, "granted", create_autospec(GRANTED, return_value=grants))
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    run_program(stack="dev", preview=True, engine=engine_of(), cluster={"publicAccessCidrs": MINE})
+    stops = [text for text in said if text.startswith("`pulumi up` will be refused: ")]
+    assert [next(code for code in quotas.CODES.values() if code in text) for text in stops] == lacking
+    assert all("aws service-quotas request-service-quota-increase --service-code ec2" in text for text in stops)
+    engine = engine_of()
+    if not lacking:
+        assert run_program(stack="dev", engine=engine).of("aws:eks/cluster:Cluster")
+        return
+    with pytest.raises(pulumi.RunError, match=lacking[-1]):
+        run_program(stack="dev", engine=engine)
+    assert not [found for found in engine.resources if found.token.startswith(("aws:", "kubernetes:"))]
+
+
+def test_quotas_that_may_not_be_asked_are_said_to_be_unknown_and_stop_nothing(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    run_program(stack="dev", engine=engine_of())
+    assert [text for text in said if "quotas" in text] == [
+        "whether the account's quotas hold the stack's nodes could not be asked: no AWS credentials"
+    ]
+
+
+def test_a_rehearsed_account_has_the_quotas_that_its_ledger_names(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "aws-account.json"
+    monkeypatch.setenv(LEDGER_VARIABLE, str(ledger))
+    engine = engine_of()
+    answer = engine.calls["aws:index/getCallerIdentity:getCallerIdentity"](None)
+    engine.calls["aws:index/getCallerIdentity:getCallerIdentity"] = lambda _: {**answer, "accountId": REHEARSAL_ACCOUNT}
+    ledger.write_text(json.dumps({"resources": {}, "journal": [], "quotas": {"L-DB2E81BA": 8}}))
+    with pytest.raises(pulumi.RunError, match="need 56 vCPU, and the account's quota L-DB2E81BA is 8"):
+        run_program(stack="dev", engine=engine)
 
 
 def test_named_principals_administer_the_cluster_and_nobody_else_does(up: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
+from mistral_on_l4.aws import quotas
 from mistral_on_l4.aws.doctor import Doctor, Finding
 from mistral_on_l4.config.settings import settings_from
 from mistral_on_l4.planner import plan_stack
@@ -126,7 +127,7 @@ def test_an_account_that_never_asked_has_the_default_quota(account: Account) -> 
 
 def test_spot_pools_are_asked_for_in_the_spot_quota(account: Account) -> None:
     found = doctor(account, pools={"groups": {"l4-1gpu": {"capacityType": "SPOT"}}})
-    assert found._capacity_types() == ["ON_DEMAND", "SPOT", "STANDARD"]
+    assert quotas.needed(found.settings, found.catalogue) == {"SPOT": 8, "ON_DEMAND": 48, "STANDARD": 8}
     account.answer("service-quotas", "get_service_quota", quota(8), {"ServiceCode": "ec2", "QuotaCode": "L-3819A6DF"})
     account.answer("ec2", "describe_instances", {"Reservations": []})
     assert found._quota("SPOT") == [Finding("quota spot", "ok", "8 vCPU asked + 0 in use of 8 (L-3819A6DF)")]

@@ -123,7 +123,12 @@ def test_a_kept_rehearsal_takes_the_stacks_file_as_it_is_now_and_keeps_the_salt_
         if owner == "before":
             theatre.config.write_text(yaml.safe_dump({**document, "encryptionsalt": "v1:a-salt"}))
     assert document["encryptionsalt"] == "v1:a-salt"
-    assert document["config"] == {"mistral-on-l4:tags": {"owner": "now"}, "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:1"}}
+    assert document["config"] == {
+        "mistral-on-l4:tags": {"owner": "now"},
+        "mistral-on-l4:hub": {"endpoint": "http://127.0.0.1:1"},
+        # Without it the program refuses an `up`.
+        "mistral-on-l4:cluster": {"publicAccessCidrs": ["203.0.113.7/32"]},
+    }
 
 
 @pytest.fixture
