@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, REHEAR
 from mistral_on_l4.config.settings import ImagesSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS, metadata
 from mistral_on_l4.manifests.placement import POOLS_ALONE
+from mistral_on_l4.planner.hosting import Downloader, downloader
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ _GPU_NODES = {GPU_PRESENT_LABEL: "true"}
 
 @dataclass(frozen=True)
 class ChartsArgs:
-    """storage_memory: limit of the container that downloads a checkpoint into a service's pod; rehearsal: of the account.
+    """downloader: size of the container that downloads a checkpoint into a service's pod; rehearsal: of the account.
 
     deployment_mode: KServe's, of services that name none.
     """
 
     images: ImagesSettings
     deployment_mode: str
-    storage_memory: str = "4Gi"
+    downloader: Downloader = field(default_factory=lambda: downloader(()))
     rehearsal: bool = False
 
 
@@ -207,8 +208,9 @@ def storage_container(args: ChartsArgs) -> dict[str, Any]:
 
 
 def _download_resources(args: ChartsArgs) -> dict[str, Any]:
-    """Four files at a time: with 1 CPU and 1 GiB a 47 GB checkpoint is slow, and at times killed."""
-    return {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "4", "memory": args.storage_memory}}
+    """With 1 CPU and 1 GiB a 47 GB checkpoint is slow, and at times killed. What it requests, the model's container does later."""
+    size = {"cpu": str(args.downloader.cores), "memory": f"{args.downloader.memory_gib}Gi"}
+    return {"requests": size, "limits": dict(size)}
 
 
 def device_plugin_values(images: ImagesSettings) -> dict[str, Any]:

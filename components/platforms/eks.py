@@ -26,6 +26,7 @@ from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
 from mistral_on_l4.config.images import image
 from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, POOL_LABEL
 from mistral_on_l4.manifests.serving import Placement
+from mistral_on_l4.planner.hosting import downloader
 
 HUB = "https://huggingface.co"
 
@@ -62,7 +63,12 @@ class EksPlatform(pulumi.ComponentResource):
         self.storage_class, self.store_storage_class = software.storage.default, software.storage.store
         self._charts = Charts(
             "charts",
-            ChartsArgs(settings.images, settings.traits.deployment_mode, rehearsal=self.rehearsal),
+            ChartsArgs(
+                settings.images,
+                settings.traits.deployment_mode,
+                downloader([service.pod for service in args.plan.services if service.pod]),
+                self.rehearsal,
+            ),
             self._on_cluster(software.controllers_need),
         )
         self.cluster_ready = [*software.storage_ready, *self._charts.ready]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -15,6 +15,9 @@ _KUBELET_CPU = ((1, 0.06), (1, 0.01), (2, 0.005))
 _KUBELET_CPU_REST = 0.0025
 # Configuration, tokenizer and the engine's caches beside the weights, on the node's disk.
 _DISK_SLACK_GIB = 6
+# KServe downloads four files at a time, each in a process of its own (S3_MAX_FILE_CONCURRENCY of its storage initializer, v0.20),
+# which Python holds to one core; a GiB for each is several times what one takes.
+_DOWNLOADS = 4
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,26 @@ def pod_resources(request: ServiceRequest, catalogue: Catalogue, reserved: Reser
 
 
 @dataclass(frozen=True)
+class Downloader:
+    """Size of the container that downloads a checkpoint into a service's pod: KServe's, one for all services of a cluster."""
+
+    cores: int
+    memory_gib: int
+
+
+def downloader(pods: Sequence[PodResources]) -> Downloader:
+    """As much as downloads can use of what every service's own container asks for: it runs before that one, so it costs nothing."""
+    cores = min((int(pod.requests["cpu"]) for pod in pods), default=_DOWNLOADS)
+    memory = min((int(pod.requests["memory"].removesuffix("Gi")) for pod in pods), default=_DOWNLOADS)
+    return Downloader(min(cores, _DOWNLOADS), min(memory, _DOWNLOADS))
+
+
+@dataclass(frozen=True)
 class Moves:
-    """How weights move in a stack: rates in MB/s, and what stands before what."""
+    """How weights move in a stack: rates in MB/s, and what stands before what. download_mbs: of the downloading container."""
 
     store_mbs: float
+    download_mbs: float
     seed_minutes: float
     nodes_after_seed: bool = False
 
@@ -109,7 +128,7 @@ def readiness(request: ServiceRequest, catalogue: Catalogue, image_gb: float, mo
     size_mb = request.file_weights.total_bytes / 1e6
     network_mbs = instance.network_gbits * 1000 / 8 if instance else moves.store_mbs
     image = image_gb / rates.image_gbs / 60
-    download = size_mb / min(network_mbs, moves.store_mbs, rates.local_disk_mbs) / 60
+    download = size_mb / min(network_mbs, moves.store_mbs, moves.download_mbs, rates.local_disk_mbs) / 60
     load = rates.start_minutes + size_mb / rates.local_disk_mbs / 60
     node = rates.node_minutes
     before = node + image + moves.seed_minutes if moves.nodes_after_seed else max(node + image, moves.seed_minutes)

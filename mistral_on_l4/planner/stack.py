@@ -53,7 +53,8 @@ def plan_stack(
         service.prefix: request.file_weights.total_bytes
         for service, request in zip(settings.enabled_services, requests, strict=True)
     }
-    moves = _moves(settings, catalogue, sizes)
+    pods = [pod for request in requests if (pod := hosting.pod_resources(request, catalogue, reserved, 0.0))]
+    moves = _moves(settings, catalogue, sizes, hosting.downloader(pods))
     places = _places(settings, pools, catalogue)
     services = tuple(
         _planned(
@@ -221,7 +222,9 @@ def _gpus(count: int) -> str:
     return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
-def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -> dict[str, hosting.Moves]:
+def _moves(
+    settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int], downloader: hosting.Downloader
+) -> dict[str, hosting.Moves]:
     """Rates of the store: its volume, and the disk bandwidth and network of the node it is on."""
     after = settings.pools.start == "after-seed"
     node = catalogue.instance(catalogue.system_nodes.instance)
@@ -234,7 +237,8 @@ def _moves(settings: Settings, catalogue: Catalogue, sizes: Mapping[str, int]) -
         volume = store.volume_throughput_mibps * MIB / 1e6
         read = write = min(volume, burst, network)
     minutes = hosting.seed_minutes(sizes, min(catalogue.rates.hub_mbs, write))
-    return {prefix: hosting.Moves(read, minutes[prefix], after) for prefix in sizes}
+    download = downloader.cores * catalogue.rates.download_core_mbs
+    return {prefix: hosting.Moves(read, download, minutes[prefix], after) for prefix in sizes}
 
 
 def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[ServicePlan]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from mistral_on_l4.planner import memory, rules
 from mistral_on_l4.planner.catalogue.families import registry_of
 from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Engine, Quantization, unknown
 from mistral_on_l4.planner.checkpoint import Weights, weights_of
-from mistral_on_l4.planner.hosting import Moves, readiness, seed_minutes
+from mistral_on_l4.planner.hosting import Moves, downloader, pod_resources, readiness, seed_minutes
 from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, read_checkpoint
 from mistral_on_l4.planner.local_files import read_local
 from mistral_on_l4.planner.plan import CostLine, NotComputed, PlanError, StackPlan
@@ -146,7 +146,9 @@ def _planned(request: ServiceRequest, question: Question, catalogue: Catalogue, 
     verdict = judge(request, catalogue, reserved)
     store = catalogue.rates.local_disk_mbs
     seed = seed_minutes({"": request.file_weights.total_bytes}, catalogue.rates.hub_mbs)[""]
-    ready = readiness(request, catalogue, image_gb, Moves(store, seed))
+    pod = pod_resources(request, catalogue, reserved, 0.0)
+    download = downloader([pod] if pod else []).cores * catalogue.rates.download_core_mbs
+    ready = readiness(request, catalogue, image_gb, Moves(store, download, seed))
     price = request.instance.usd_per_hour.get(question.region) if request.instance else None
     plan = plan_service(request, catalogue, reserved, verdict, ready, price)
     if not plan.fits:

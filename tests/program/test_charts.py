@@ -15,6 +15,7 @@ from components.charts import CHARTS, REHEARSAL_CHARTS, Charts, ChartsArgs
 from components.store_certificate import StoreCertificate, StoreCertificateArgs
 from embedded.charts import chart_folders
 from mistral_on_l4.config.settings import ImagesSettings
+from mistral_on_l4.planner.hosting import Downloader
 from tests.support.account import OUTPUTS
 from tests.support.engine import Engine, run
 
@@ -26,12 +27,12 @@ def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REHEARSAL_CHARTS, raising=False)
 
 
-def declared(rehearsal: bool = False, memory: str = "4Gi") -> Engine:
+def declared(rehearsal: bool = False, cores: int = 4, memory_gib: int = 4) -> Engine:
     def program() -> None:
         provider = k8s.Provider("cluster", kubeconfig="{}")
         nodes = k8s.core.v1.Namespace("nodes", opts=pulumi.ResourceOptions(provider=provider))
         opts = pulumi.ResourceOptions(provider=provider, depends_on=[nodes])
-        Charts("charts", ChartsArgs(ImagesSettings(), "Standard", memory, rehearsal), opts)
+        Charts("charts", ChartsArgs(ImagesSettings(), "Standard", Downloader(cores, memory_gib), rehearsal), opts)
 
     return run(program, Engine(), "dev")
 
@@ -83,14 +84,14 @@ def test_charts_come_after_what_runs_their_controllers_and_after_what_they_need_
 
 
 def test_services_that_name_a_storage_key_get_a_container_with_room_for_a_large_checkpoint() -> None:
-    engine = declared(memory="6Gi")
+    engine = declared(cores=3, memory_gib=2)
     container = engine.named("ClusterStorageContainer", "services-with-a-storage-key")
     assert releases(engine)["kserve"].urn in container.depends_on
     spec = container.inputs["spec"]
     # KServe puts this in front of the path of a service that names a key, and takes the first container with a fitting format.
     assert [found["prefix"] for found in spec["supportedUriFormats"]] == ["<scheme-placeholder>://"]
     assert spec["workloadType"] == "initContainer"
-    assert spec["container"]["resources"]["limits"]["memory"] == "6Gi"
+    assert spec["container"]["resources"]["limits"] == {"cpu": "3", "memory": "2Gi"}
     assert "image" not in spec["container"]
 
 

@@ -782,6 +782,19 @@ def test_charts_are_pinned_and_kserve_comes_after_its_definitions_and_certificat
     assert release(engine, "cert-manager").inputs["values"]["crds"] == {"enabled": True, "keep": False}
 
 
+def test_downloads_get_as_much_as_every_services_own_container_asks_for_and_can_use(up: Callable[..., Any]) -> None:
+    def size(engine: Any) -> Any:
+        spec = engine.named("ClusterStorageContainer", "services-with-a-storage-key").inputs["spec"]
+        return spec["container"]["resources"]["requests"]
+
+    assert size(up()) == {"cpu": "4", "memory": "4Gi"}
+    small = up(
+        pools={"groups": {"l4-1gpu": None, "small": {"instanceType": "g6e.xlarge"}}},
+        services={"mistral-24b-fp8": None, "mistral-24b-w4a16": {"enabled": True, "pool": "small"}},
+    )
+    assert size(small) == {"cpu": "3", "memory": "4Gi"}
+
+
 def test_gpu_software_reaches_tainted_gpu_nodes_and_no_others(up: Callable[..., Any]) -> None:
     engine = up()
     for name in ("nvidia-device-plugin", "dcgm-exporter"):

@@ -281,6 +281,7 @@ class Rates(Record):
     hub_mbs: float
     start_minutes: float
     local_disk_mbs: float
+    download_core_mbs: float
     root_volume_gb: float
 
 

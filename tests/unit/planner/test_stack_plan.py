@@ -51,6 +51,21 @@ def test_a_local_stack_is_planned_as_the_instances_that_it_imitates_but_awaited_
     assert local.usd_per_up == 0
 
 
+def test_the_download_takes_as_long_as_the_cores_of_the_container_that_all_services_share() -> None:
+    values: dict[str, Any] = {
+        "platform": "eks",
+        # Neither a volume nor a node of ours is in the way.
+        "objectStore": {"kind": "external", "endpoint": "https://s3.us-east-1.amazonaws.com"},
+    }
+    small = {
+        "pools": {"groups": {"small": {"instanceType": "g6e.xlarge"}}},
+        "services": {"mistral-24b-w4a16": {"enabled": True, "pool": "small"}},
+    }
+    minutes = [plan_stack(settings_from(values | more, "test")).services[0].readiness.download for more in ({}, small)]
+    # Four cores without the service on a node of four, of which three are left.
+    assert minutes[1] / minutes[0] == pytest.approx(4 / 3)
+
+
 def test_extra_arguments_come_last(plan: Plan) -> None:
     assert plan(variant="w4a16", extraArgs=["--enable-auto-tool-choice"]).args[-1] == "--enable-auto-tool-choice"
 
