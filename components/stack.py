@@ -11,6 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG
 
+from components.hub_access import warn_of_unreadable
 from components.inference_service import ServingArgs
 from components.model_registry import ModelRegistry, ModelRegistryArgs
 from components.object_store import ObjectStore, ObjectStoreArgs, StoreKeys
@@ -117,6 +118,10 @@ class StackInputs:
         )
 
     def seeder(self, platform: Platform, store: ObjectStore) -> SeederArgs:
+        wanted = [(checkpoint.repository, checkpoint.revision) for checkpoint in self.checkpoints()]
+        if not self.settings.traits.embedded and not platform.rehearsal:
+            token = self.hub_token or pulumi.Output.from_input(None)
+            token.apply(lambda text: warn_of_unreadable(wanted, platform.hub_endpoint, text))
         proxy = self.settings.proxy
         named = {"HTTP_PROXY": proxy.http, "HTTPS_PROXY": proxy.https, "NO_PROXY": ",".join(("svc", *proxy.no_proxy))}
         proxies = {key: text for key, text in named.items() if text and (proxy.http or proxy.https)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -21,7 +21,9 @@ _WITHOUT_NVME_MIBPS = 500
 
 @dataclass(frozen=True)
 class GpuNodePoolArgs:
-    """subnets: zone -> subnet, of the zones that offer the instance type; root_gib: where the instance brings NVMe."""
+    """subnets: zone -> subnet, of the zones that offer the instance type; root_gib: where the instance brings NVMe; where_else:
+    what to say when none of them has instances left.
+    """
 
     settings: PoolSettings
     instance: Instance
@@ -33,6 +35,7 @@ class GpuNodePoolArgs:
     release_version: str
     release_pinned: bool
     tags: Mapping[str, str]
+    where_else: Callable[[], str] | None = None
 
 
 class GpuNodePool(pulumi.ComponentResource):
@@ -64,6 +67,7 @@ class GpuNodePool(pulumi.ComponentResource):
                 labels={POOL_LABEL: settings.name, GPU_PRESENT_LABEL: "true"},
                 taints={GPU_TAINT["key"]: (GPU_TAINT["value"], "NO_SCHEDULE")},
                 tags=args.tags,
+                where_else=args.where_else,
             ),
             pulumi.ResourceOptions(parent=self),
         )

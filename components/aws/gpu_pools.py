@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import pulumi
 
 from components.aws.gpu_node_pool import GpuNodePool, GpuNodePoolArgs
 from components.aws.site import Site
+from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.settings import PoolSettings, Settings
+from mistral_on_l4.planner import plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue
 
 
@@ -62,6 +65,38 @@ class GpuPools:
                 release_version=args.release_version,
                 release_pinned=args.settings.cluster.gpu_release_version is not None,
                 tags=args.tags,
+                where_else=lambda: where_else(pool, args.settings, args.catalogue, list(subnets)),
             ),
             pulumi.ResourceOptions(parent=self._parent, depends_on=[*args.needs, *after]),
         ).nodes
+
+
+def where_else(pool: PoolSettings, settings: Settings, catalogue: Catalogue, zones: Sequence[str]) -> str:
+    """For a pool that EC2 has no instances for: where it looked, which other types would do, cheapest first."""
+    tried = f"{pool.instance_type} was asked for in {', '.join(zones)}"
+    types = next_types(pool, settings, catalogue)
+    if not types:
+        return f"{tried}; no other type of the catalogue holds the pool's services"
+    key = f"{PROJECT}:pools.groups.{pool.name}.instanceType"
+    return (
+        f"{tried}; by the plan its services also run on {', '.join(types)}: `pulumi config set --path '{key}' {types[0]} -s "
+        f"{pulumi.get_stack()}`, then `pulumi up`"
+    )
+
+
+def next_types(pool: PoolSettings, settings: Settings, catalogue: Catalogue, most: int = 3) -> list[str]:
+    """Other instance types on which every service of the pool loads, cheapest first."""
+    names = {service.name for service in settings.enabled_services if service.pool == pool.name}
+    held = []
+    for name, instance in catalogue.instances.items():
+        if name == pool.instance_type or not instance.gpus:
+            continue
+        groups = tuple(
+            group.model_copy(update={"instance_type": name}) if group.name == pool.name else group
+            for group in settings.pools.groups
+        )
+        other = settings.model_copy(update={"pools": settings.pools.model_copy(update={"groups": groups})})
+        plan = plan_stack(other, catalogue=catalogue)
+        if all(service.loads for service in plan.services if service.name in names):
+            held.append((instance.usd_per_hour.get(settings.region, inf), name))
+    return [name for _, name in sorted(held)[:most]]

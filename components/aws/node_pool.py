@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
 from pulumi_aws import ec2, eks
 
 from components.aws.tags import name_tag
-from mistral_on_l4.aws.nodegroup_problems import explain
+from mistral_on_l4.aws.nodegroup_problems import NO_INSTANCES, explain
 
 # What EKS and EC2 append to a prefix of ours leaves this much of their 63 characters.
 _LONGEST_PREFIX = 37
@@ -34,7 +34,7 @@ class NodePoolArgs:
     gp3 root volume; root_throughput: its MiB/s; nvme: lay everything that grows on the instance's disks; release_version: of the
     node image, None for EKS's newest; release_pinned: the settings name it, so a change of it is meant; scarce: an update ends the
     old nodes before it starts new ones; taints: key -> (value, effect by AWS's words); tags: of instances and volumes, which the
-    provider's default ones do not reach.
+    provider's default ones do not reach; where_else: what to say beside a lack of instances.
     """
 
     pool: str
@@ -55,6 +55,7 @@ class NodePoolArgs:
     scarce: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    where_else: Callable[[], str] | None = None
 
 
 class NodePool(pulumi.ComponentResource):
@@ -130,7 +131,7 @@ def _node_group(name: str, args: NodePoolArgs, template: ec2.LaunchTemplate, par
             ignore_changes=None if args.release_pinned else ["releaseVersion"],
             replace_on_changes=["releaseVersion"] if args.release_pinned else None,
             custom_timeouts=pulumi.CustomTimeouts(create=_CREATE, update="30m", delete="30m"),
-            hooks=pulumi.ResourceHookBinding(on_error=[_explanation(name)]),
+            hooks=pulumi.ResourceHookBinding(on_error=[_explanation(name, args.where_else)]),
         ),
     )
 
@@ -150,12 +151,13 @@ def _user_data(config: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _explanation(name: str) -> pulumi.ErrorHook:
+def _explanation(name: str, where_else: Callable[[], str] | None) -> pulumi.ErrorHook:
     """Says in words why a group did not come up, beside the provider's own text. Never asks for another try."""
 
     def say(args: pulumi.ErrorHookArgs) -> bool:
         if (line := explain("\n".join(args.errors))) is not None:
-            pulumi.log.error(f"{name}: {line}")
+            more = f" ({where_else()})" if where_else and line.startswith(NO_INSTANCES) else ""
+            pulumi.log.error(f"{name}: {line}{more}")
         return False
 
     return pulumi.ErrorHook(f"{name}-explanation", say)

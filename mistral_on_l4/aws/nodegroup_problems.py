@@ -47,6 +47,8 @@ _SIGNS = (
     ("AccessDenied", "EKS may not do this in the account: look at the nodes' role and at service control policies"),
     ("AsgInstanceLaunchFailures", "EC2 did not start the instances; its own words are above"),
 )
+# EC2 has none of them left, whatever the quota.
+NO_INSTANCES = ("InsufficientInstanceCapacity", "UnfulfillableCapacity")
 _CODES = re.compile(r"\b[A-Z][A-Za-z0-9]{5,}\b")
 
 

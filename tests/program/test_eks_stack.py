@@ -15,6 +15,7 @@ import pulumi
 import pytest
 import yaml
 
+from components import hub_access
 from embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.aws import quotas
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT
@@ -31,7 +32,7 @@ def engine_of() -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test looks for AWS credentials on this machine."""
+    """No test looks for AWS credentials on this machine, or asks a hub."""
     from components.aws import refusals
     from mistral_on_l4.aws.session import AwsTrouble
 
@@ -40,12 +41,14 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(refusals, "token_status", nobody)
     monkeypatch.setattr(refusals.quotas, "granted", create_autospec(GRANTED, side_effect=nobody))
+    monkeypatch.setattr(hub_access, "problem_of", create_autospec(PROBLEM_OF, return_value=None))
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
 
 
 MINE = ["203.0.113.7/32"]
 GRANTED = quotas.granted
+PROBLEM_OF = hub_access.problem_of
 
 
 @pytest.fixture
@@ -520,6 +523,37 @@ def test_a_node_group_that_does_not_come_up_is_explained_in_words_and_not_tried_
     assert said[0].startswith("pool-l4-4gpu: VcpuLimitExceeded: the account's vCPU quota for these instances is too small")
     hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=["context deadline exceeded"]))
     assert len(said) == 1
+
+
+def test_a_pool_whose_zones_run_dry_is_told_with_its_zones_and_the_types_that_the_plan_would_take(
+    up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    hook = up().error_hooks["pool-l4-4gpu-explanation"]
+    error = "AsgInstanceLaunchFailures: InsufficientInstanceCapacity - We currently do not have sufficient g6.12xlarge capacity"
+    hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=[error]))
+    (line,) = said
+    assert "g6.12xlarge was asked for in us-east-1a, us-east-1b, us-east-1c" in line
+    # Cheapest first, and each with four cards on which BF16 loads.
+    assert "also run on g5.12xlarge, g6.24xlarge, g6e.12xlarge: " in line
+    assert "`pulumi config set --path 'mistral-on-l4:pools.groups.l4-4gpu.instanceType' g5.12xlarge -s dev`" in line
+
+
+def test_a_preview_asks_the_hub_for_each_checkpoint_with_the_token_of_the_seed_jobs_and_an_up_does_not(
+    run_program: Callable[..., Any], engine_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    ask = create_autospec(PROBLEM_OF, side_effect=lambda repository, *_: f"{repository} is gated" if "FP8" in repository else None)
+    monkeypatch.setattr(hub_access, "problem_of", ask)
+    run_program(stack="dev", preview=True, engine=engine_of(), hubToken="hf-not-a-real-token")
+    assert {call.args[2:] for call in ask.call_args_list} == {("https://huggingface.co", "hf-not-a-real-token")}
+    assert len(ask.call_args_list) == 2
+    assert len([text for text in said if text.endswith("is gated")]) == 1
+    ask.reset_mock()
+    run_program(stack="dev", engine=engine_of())
+    assert not ask.called
 
 
 def test_a_pinned_node_image_is_not_looked_up(run_program: Callable[..., Any], engine_of: Callable[..., Any]) -> None:
