@@ -19,7 +19,7 @@ def warn_of_unreadable(checkpoints: Sequence[tuple[str, str]], endpoint: str, to
     if not checkpoints or not pulumi.runtime.is_dry_run():
         return
     with ThreadPoolExecutor(len(checkpoints)) as pool:
-        for problem in pool.map(lambda checkpoint: problem_of(*checkpoint, endpoint, token), checkpoints):
+        for problem in pool.map(lambda asked: problem_of(asked[0], asked[1], endpoint, token), checkpoints):
             if problem:
                 pulumi.log.warn(problem)
 

@@ -120,7 +120,7 @@ class StackInputs:
     def seeder(self, platform: Platform, store: ObjectStore) -> SeederArgs:
         wanted = [(checkpoint.repository, checkpoint.revision) for checkpoint in self.checkpoints()]
         if not self.settings.traits.embedded and not platform.rehearsal:
-            token = self.hub_token or pulumi.Output.from_input(None)
+            token: pulumi.Output[str | None] = pulumi.Output.from_input(self.hub_token)
             token.apply(lambda text: warn_of_unreadable(wanted, platform.hub_endpoint, text))
         proxy = self.settings.proxy
         named = {"HTTP_PROXY": proxy.http, "HTTPS_PROXY": proxy.https, "NO_PROXY": ",".join(("svc", *proxy.no_proxy))}
