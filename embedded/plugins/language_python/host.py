@@ -191,10 +191,15 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def interpreter(info: Any) -> str:
-    """Python for a program or policy pack: that of its `virtualenv` runtime option if it names one, else this host's own."""
+    """Python for a program or policy pack: that of its `virtualenv` runtime option, else this host's own.
+
+    Another checkout of the project, such as a pull request's base, has no environment, and is run by this one's.
+    """
     options = dict(info.options.items()) if info.HasField("options") else {}
     if virtualenv := options.get("virtualenv"):
-        return str(Path(info.root_directory, virtualenv, "bin", "python"))
+        python = Path(info.root_directory, virtualenv, "bin", "python")
+        if python.exists():
+            return str(python)
     return sys.executable
 
 
