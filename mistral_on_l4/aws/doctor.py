@@ -17,13 +17,13 @@ from mistral_on_l4.aws.session import AwsTrouble, in_words
 from mistral_on_l4.config.names import PROJECT, STACK_TAG
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner import StackPlan
-from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.catalogue import Catalogue, Engine
 
 State = Literal["ok", "warn", "fail"]
 
 _NAMES: Mapping[quotas.Kind, str] = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
-# Driver of EKS's AL2023 NVIDIA images (amazon-eks-ami v20260714).
-AMI_DRIVER = 580
+# Drivers of EKS's AL2023 NVIDIA images: 580, and since v20260917 580 or 595, chosen at first boot (amazon-eks-ami#2819, #2768).
+AMI_DRIVERS = (580, 595)
 HUB = "https://huggingface.co"
 # The smaller of the shipped GPU nodes holds two interfaces of 15 addresses when it starts.
 _ADDRESSES = 32
@@ -68,6 +68,7 @@ class Doctor:
             ("add-ons", self._addons),
             ("access", self._access),
             ("engine image", self._driver),
+            ("engine advisories", self._advisories),
             ("weights", self._weights),
             ("tags", self._tags),
         ]
@@ -234,13 +235,31 @@ class Doctor:
 
     def _driver(self) -> list[Finding]:
         """Whether the engine's image runs on the driver of the node image."""
-        image = self.catalogue.engines[self.catalogue.default_engine].images["eks"]
+        image = self._engine.images[self.settings.traits.engine_images]
         low, high = image.driver
         wants = f"{low}{f' to {high}' if high else ' or newer'}"
-        words = f"{image.reference} (CUDA {image.cuda}) wants driver {wants}, the nodes have {AMI_DRIVER}"
-        if low <= AMI_DRIVER and (not high or high >= AMI_DRIVER):
+        have = " or ".join(map(str, AMI_DRIVERS))
+        words = f"{image.reference} (CUDA {image.cuda}) wants driver {wants}, the nodes have {have}, chosen at their first boot"
+        if all(low <= driver and (not high or high >= driver) for driver in AMI_DRIVERS):
             return [Finding("engine image", "ok", words)]
-        return [Finding("engine image", "fail", words, f"{PROJECT}:images.overrides.engine: an image for driver {AMI_DRIVER}")]
+        return [Finding("engine image", "fail", words, f"{PROJECT}:images.overrides.engine: an image for driver {have}")]
+
+    def _advisories(self) -> list[Finding]:
+        """Known faults of the engine's version that a newer one has a fix for."""
+        engine = self._engine
+        if not engine.advisories:
+            return [Finding("engine advisories", "ok", f"none is known of vLLM {engine.version}")]
+        known = ", ".join(f"{advisory.id} (fixed in {advisory.fixed_in})" for advisory in engine.advisories)
+        fix = "let nobody but trusted clients reach it (no exposure), or plan for another engine: `demo plan --engine vllm-0.33`"
+        return [
+            Finding(
+                "engine advisories", "warn", f"vLLM {engine.version} has fixes up to {engine.fixed_until} and lacks: {known}", fix
+            )
+        ]
+
+    @property
+    def _engine(self) -> Engine:
+        return self.catalogue.engines[self.catalogue.engine_of(self.settings.platform.value)]
 
     def _weights(self) -> list[Finding]:
         """Whether every checkpoint can be fetched from here, and how large it is."""

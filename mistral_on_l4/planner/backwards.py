@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from mistral_on_l4.planner.catalogue.schema import Catalogue, Engine, Instance
-from mistral_on_l4.planner.hosting import Moves, readiness, seed_minutes
+from mistral_on_l4.planner.hosting import Moves, downloader, readiness, seed_minutes
 from mistral_on_l4.planner.memory import reported_tokens
 from mistral_on_l4.planner.plan import LoadPoint, PlanError
 from mistral_on_l4.planner.request import ServiceRequest, Workload
@@ -129,7 +129,9 @@ def weigh(request: ServiceRequest, goal: Goal, accuracy: float | None, catalogue
     speed = Speed(request, catalogue.calibration)
     point = speed.at(goal.users, price)
     image = request.engine.images[PLATFORM]
-    moves = Moves(catalogue.rates.local_disk_mbs, seed_minutes({"": request.file_weights.total_bytes}, catalogue.rates.hub_mbs)[""])
+    seed = seed_minutes({"": request.file_weights.total_bytes}, catalogue.rates.hub_mbs)[""]
+    download = downloader(()).cores * catalogue.rates.download_core_mbs
+    moves = Moves(catalogue.rates.local_disk_mbs, download, seed)
     ready = readiness(request, catalogue, image.unpacked_gb, moves)
     broken = dict(_broken(goal, point, price, accuracy, speed.concurrent(goal.users)))
     return Choice(

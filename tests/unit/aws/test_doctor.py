@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from io import StringIO
@@ -405,9 +406,22 @@ def test_a_check_that_is_wrong_itself_hides_no_other(account: Account) -> None:
 
 
 def test_an_image_for_another_driver_than_the_nodes_have_fails(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor(account)._driver()[0].state == "ok"
-    monkeypatch.setattr("mistral_on_l4.aws.doctor.AMI_DRIVER", 535)
-    assert doctor(account)._driver()[0].state == "fail"
+    (fine,) = doctor(account)._driver()
+    assert fine.state == "ok"
+    # A node chooses at its first boot, so both have to do.
+    assert "580 or 595" in fine.says
+    for drivers in ((535,), (580, 535)):
+        monkeypatch.setattr("mistral_on_l4.aws.doctor.AMI_DRIVERS", drivers)
+        assert doctor(account)._driver()[0].state == "fail"
+
+
+def test_an_engine_with_known_faults_is_warned_of_with_the_versions_that_mend_them(account: Account) -> None:
+    found = doctor(account)
+    old, new = (found.catalogue.model_copy(update={"default_engine": name}) for name in ("vllm-0.11", "vllm-0.33"))
+    (warned,) = dataclasses.replace(found, catalogue=old)._advisories()
+    assert warned.state == "warn"
+    assert "GHSA-mrw7-hf4f-83pf (fixed in 0.11.1)" in warned.says
+    assert [finding.state for finding in dataclasses.replace(found, catalogue=new)._advisories()] == ["ok"]
 
 
 def test_an_expired_stack_and_a_private_api_are_pointed_out(account: Account) -> None:
