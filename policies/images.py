@@ -8,6 +8,7 @@ from typing import Any
 
 from pulumi_policy import Severity
 
+from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
 from policies.pods import pod_of
 from policies.reading import at, items
 from policies.rule import ADVISORY, Resource, Stack, StackFinding, resource_rule, stack_rule
@@ -72,4 +73,37 @@ def images_have_a_digest(stack: Stack) -> Iterator[StackFinding]:
         yield f"{image} is pinned by tag only", urn
 
 
-POLICIES = (images_are_pinned, images_have_a_digest)
+@stack_rule(
+    "engine-has-no-known-advisories",
+    why="A published fault of the engine is open to everyone who may send it a request.",
+    fix="serve a version with the fixes (mistral-on-l4:images.overrides.engine), or let trusted clients in only",
+    severity=Severity.MEDIUM,
+    level=ADVISORY,
+)
+def engine_has_no_known_advisories(stack: Stack) -> Iterator[StackFinding]:
+    catalogue = load_catalogue()
+    first: dict[str, str] = {}
+    for resource in stack.resources:
+        for _, image in images_of(resource):
+            first.setdefault(image, resource.urn)
+    for image, urn in first.items():
+        version = _engine_version(image, catalogue)
+        known = {advisory.id: advisory.fixed_in for engine in catalogue.engines.values() for advisory in engine.advisories}
+        if version and (lacking := [f"{name} (fixed in {fix})" for name, fix in known.items() if _order(fix) > _order(version)]):
+            yield f"{image} is vLLM {version}, which lacks fixes of {', '.join(lacking)}", urn
+
+
+def _engine_version(image: str, catalogue: Catalogue) -> str | None:
+    """vLLM's version in an image: of the catalogue's own images, and by the tag of upstream's; None for others."""
+    for engine in catalogue.engines.values():
+        if any(image.endswith(known.reference.partition("/")[2]) for known in engine.images.values()):
+            return engine.version
+    found = re.search(r"/vllm-openai:v(\d+\.\d+\.\d+)", image)
+    return found[1] if found else None
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+POLICIES = (images_are_pinned, images_have_a_digest, engine_has_no_known_advisories)

@@ -261,7 +261,10 @@ def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[Ser
 def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:
     notes = [settings.traits.plan_note] if settings.traits.plan_note else []
     if any(pool.capacity_type == "SPOT" for pool in settings.pools.groups):
-        notes.append("spot pools are priced on demand: spot prices change by the minute")
+        notes.append(
+            "spot pools are priced on demand: spot prices change by the minute; AWS takes an instance back at two minutes' notice, "
+            "and its service is away until another node has image and weights, or for as long as no zone has one"
+        )
     unpriced = sorted(
         {
             pool.instance_type

@@ -66,6 +66,15 @@ def test_the_download_takes_as_long_as_the_cores_of_the_container_that_all_servi
     assert minutes[1] / minutes[0] == pytest.approx(4 / 3)
 
 
+def test_the_plan_of_a_spot_pool_says_what_an_interruption_does() -> None:
+    def notes(capacity: str) -> str:
+        pools = {"groups": {"l4-4gpu": {"capacityType": capacity}}}
+        return " ".join(plan_stack(settings_from({"platform": "eks", "pools": pools}, "test")).notes)
+
+    assert "at two minutes' notice, and its service is away" in notes("SPOT")
+    assert "notice" not in notes("ON_DEMAND")
+
+
 def test_extra_arguments_come_last(plan: Plan) -> None:
     assert plan(variant="w4a16", extraArgs=["--enable-auto-tool-choice"]).args[-1] == "--enable-auto-tool-choice"
 

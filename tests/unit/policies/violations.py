@@ -500,6 +500,15 @@ VIOLATIONS = (
         lambda props: container(props).update(image=container(props)["image"].partition("@")[0]),
         "quay.io/minio/minio",
     ),
+    Violation(
+        "engine-has-no-known-advisories",
+        "an engine of a year ago behind a mirror",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props).update(image="mirror.example.com/all/vllm/vllm-openai:v0.14.0"),
+        "is vLLM 0.14.0, which lacks fixes of GHSA-4r2x-xpjr-7cvv (fixed in 0.14.1), GHSA-7972",
+    ),
     # secrets
     Violation(
         "no-secret-in-clear",
