@@ -98,6 +98,7 @@ def objects(home: LocalHome, cluster: ClusterInfo) -> list[dict[str, Any]]:
             "provisioner": STORAGE_PROVISIONER,
             "reclaimPolicy": "Delete",
             "volumeBindingMode": "WaitForFirstConsumer",
+            "allowVolumeExpansion": True,
         },
         {
             "apiVersion": "v1",

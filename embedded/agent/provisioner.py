@@ -7,7 +7,7 @@ import queue
 import threading
 from pathlib import Path
 
-from embedded.agent import sandbox
+from embedded.agent import quantities, sandbox
 from embedded.agent.events import Recorder
 from embedded.home import STORAGE_CLASS, STORAGE_PROVISIONER, LocalHome
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
@@ -27,6 +27,15 @@ def wants_volume(claim: Object) -> bool:
         and bool((metadata.get("annotations") or {}).get(_SELECTED))
         and not metadata.get("deletionTimestamp")
     )
+
+
+def wants_room(claim: Object) -> bool:
+    """Whether a bound claim of ours asks for more than it has. Its size is a number and no limit: there is nothing to enlarge."""
+    spec, status = claim["spec"], claim.get("status") or {}
+    if spec.get("storageClassName") != STORAGE_CLASS or status.get("phase") != "Bound":
+        return False
+    asked, has = spec["resources"]["requests"]["storage"], (status.get("capacity") or {}).get("storage") or "0"
+    return quantities.parse(asked) > quantities.parse(has)
 
 
 def volume_for(claim: Object, folder: Path) -> Object:
@@ -68,6 +77,8 @@ class Provisioner:
     def claim_changed(self, what: str, claim: Object) -> None:
         if what != "DELETED" and wants_volume(claim):
             self._queue.put(("claim", claim))
+        elif what != "DELETED" and wants_room(claim):
+            self._queue.put(("room", claim))
 
     def volume_changed(self, what: str, volume: Object) -> None:
         ours = (volume["metadata"].get("annotations") or {}).get(_PROVISIONED_BY) == STORAGE_PROVISIONER
@@ -79,11 +90,12 @@ class Provisioner:
         while True:
             kind, item = self._queue.get()
             try:
-                self._make(item) if kind == "claim" else self._remove(item)
+                {"claim": self._make, "room": self._enlarge, "volume": self._remove}[kind](item)
             except (ApiError, OSError) as error:
                 _log.warning("%s %s: %s", kind, item["metadata"]["name"], error)
-                if kind == "claim":
-                    self._recorder.warning(item, "ProvisioningFailed", f"failed to provision volume: {error}")
+                if kind != "volume":
+                    what = "provision volume" if kind == "claim" else "enlarge volume"
+                    self._recorder.warning(item, "ProvisioningFailed", f"failed to {what}: {error}")
                 if not isinstance(error, ApiError) or error.status in (0, 429) or error.status >= 500:
                     timer = threading.Timer(_RETRY_SECONDS, self._queue.put, ((kind, item),))
                     timer.daemon = True
@@ -102,6 +114,14 @@ class Provisioner:
                 raise
             return
         self._recorder.normal(claim, "ProvisioningSucceeded", f"Successfully provisioned volume {folder.name}")
+
+    def _enlarge(self, claim: Object) -> None:
+        """As the resizer beside a storage driver does: the volume first, then the claim's status."""
+        name, size = claim["metadata"]["name"], {"storage": claim["spec"]["resources"]["requests"]["storage"]}
+        self._api.patch("v1", "PersistentVolume", claim["spec"]["volumeName"], None, {"spec": {"capacity": size}})
+        status = {"status": {"capacity": size}}
+        self._api.patch("v1", "PersistentVolumeClaim", name, claim["metadata"]["namespace"], status, subresource="status")
+        self._recorder.normal(claim, "VolumeResizeSuccessful", f"Resized volume {claim['spec']['volumeName']} to {size['storage']}")
 
     def _remove(self, volume: Object) -> None:
         path = Path(volume["spec"].get("hostPath", {}).get("path", ""))

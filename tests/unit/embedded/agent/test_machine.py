@@ -53,6 +53,16 @@ def test_a_claim_waits_for_its_volume_only_between_scheduling_and_binding():
     assert not provisioner.wants_volume(foreign)
 
 
+def test_a_bound_claim_that_asks_for_more_is_given_it_and_no_other():
+    grown = claim()
+    grown["spec"]["volumeName"] = "pv"
+    grown["status"] = {"phase": "Bound", "capacity": {"storage": "4Gi"}}
+    assert provisioner.wants_room(grown)
+    for change in ({"phase": "Pending"}, {"capacity": {"storage": "5Gi"}}, {"capacity": {"storage": "5120Mi"}}):
+        assert not provisioner.wants_room({**grown, "status": {**grown["status"], **change}})
+    assert not provisioner.wants_room({**grown, "spec": {**grown["spec"], "storageClassName": "other"}})
+
+
 def test_a_volume_is_promised_to_its_claim_and_deleted_with_it(tmp_path):
     spec = provisioner.volume_for(claim(), tmp_path / "pvc-u1")["spec"]
     assert spec["claimRef"]["uid"] == "u1"
