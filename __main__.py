@@ -44,7 +44,7 @@ serving = Serving(
     stack.serving(platform, store),
     ResourceOptions(provider=cluster, depends_on=[*namespaces.all, *platform.serving_ready]),
 )
-urls = {}
+served = {}
 for service, plan in stack.services():
     complete = weights[service.prefix].complete
     registration = Registration(
@@ -54,9 +54,8 @@ for service, plan in stack.services():
     )
     spec = stack.service_spec(service, plan, registration.ids, platform)
     after = [complete, registration.complete, *platform.nodes(service.pool, seeded)]
-    served = InferenceService(
+    served[service.name] = InferenceService(
         service.name, InferenceServiceArgs(spec, serving), ResourceOptions(provider=cluster, depends_on=after)
     )
-    urls[service.name] = served.url
 
-stack.export(platform, store, registry, urls)
+stack.export(platform, store, registry, served)

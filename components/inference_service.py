@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
@@ -15,7 +17,7 @@ from components.script_jobs import JobPodArgs, ScriptJobs, ScriptJobsArgs
 from mistral_on_l4.config.names import CLIENT_LABEL
 from mistral_on_l4.manifests import serving
 from mistral_on_l4.manifests.jobs import Program, PythonJob, from_secret, job_name, python_job, value
-from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, fingerprint, metadata
+from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, REVISION_ANNOTATION, fingerprint, metadata
 from mistral_on_l4.manifests.scripts import sources
 
 CHECKER = "service-checker"
@@ -34,7 +36,8 @@ class ServingArgs:
     """What all services of a stack share.
 
     storage_config: JSON of the credentials that KServe's storage initializer takes, or None where the platform writes that
-    Secret itself; job_pod: of the Job that checks a service after each change.
+    Secret itself; job_pod: of the Job that checks a service after each change; takes_over: service -> URN of the one in whose
+    place it comes.
     """
 
     namespace: str
@@ -44,24 +47,29 @@ class ServingArgs:
     storage_config: pulumi.Output[str] | None
     api_key: pulumi.Output[str] | None
     job_pod: JobPodArgs
+    takes_over: Mapping[str, str] = field(default_factory=dict)
 
 
 class Serving(pulumi.ComponentResource):
     """ServingRuntime, store credentials, API key and the NetworkPolicy: everything a service needs beside itself.
 
-    ready: what a service waits for; checker: what its check runs.
+    ready: what a service waits for; runtime: the ServingRuntime's manifest; checker: what a service's check runs; takes_over: as
+    given.
     """
 
     ready: list[pulumi.Resource]
+    runtime: Mapping[str, Any]
     checker: ScriptJobs
+    takes_over: Mapping[str, str]
 
     def __init__(self, name: str, args: ServingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:serving:Serving", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        runtime = serving.serving_runtime(args.namespace, args.engine_image, args.shm_size, args.job_pod.user_ids)
+        self.takes_over = args.takes_over
+        self.runtime = serving.serving_runtime(args.namespace, args.engine_image, args.shm_size, args.job_pod.user_ids)
         policy = serving.network_policy(args.services, args.namespace)
         self.ready = [
-            CustomResource(f"{name}-runtime", **custom(runtime), opts=child),
+            CustomResource(f"{name}-runtime", **custom(self.runtime), opts=child),
             NetworkPolicy(f"{name}-network-policy", **body(policy), opts=child),
         ]
         for role, secret, key, text in (
@@ -98,13 +106,17 @@ class InferenceService(pulumi.ComponentResource):
     """One service. `url` is its address inside the cluster; `ready` is reached when it serves its newest revision."""
 
     url: pulumi.Output[str]
-    ready: pulumi.Resource
+    ready: pulumi.CustomResource
 
     def __init__(self, name: str, args: InferenceServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """opts.depends_on: weights complete, registration, GPU nodes that exist."""
         super().__init__("mistral-on-l4:serving:InferenceService", name, None, opts)
         spec = args.spec
-        manifest = serving.inference_service(spec)
+        manifest = serving.inference_service(spec, args.shared.runtime)
+        fixed = serving.revision_of(manifest)
+        revision = _sealed(fixed, spec)
+        manifest["metadata"]["annotations"][REVISION_ANNOTATION] = revision
+        old = args.shared.takes_over.get(spec.name)
         timeout = f"{spec.ready_seconds}s"
         service = CustomResource(
             f"{name}-service",
@@ -113,10 +125,13 @@ class InferenceService(pulumi.ComponentResource):
                 parent=self,
                 depends_on=args.shared.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=timeout, update=timeout),
+                # Two of them, the old and the new, would wait for each other's GPUs.
+                delete_before_replace=True,
+                aliases=[old] if old else None,
             ),
         )
         self.url = pulumi.Output.from_input(f"http://{spec.name}-predictor.{spec.namespace}.svc")
-        check = _check(spec, serving.revision_of(manifest), self.url, args.shared.checker.program)
+        check = _check(spec, str(fixed), revision, self.url, args.shared.checker.program)
         self.ready = Job(
             f"{name}-check",
             **body(python_job(check)),
@@ -124,13 +139,23 @@ class InferenceService(pulumi.ComponentResource):
                 parent=self,
                 depends_on=[service, *args.shared.checker.ready],
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{check.deadline_seconds + _SPARE_SECONDS}s"),
+                delete_before_replace=True,
             ),
         )
         self.register_outputs({"url": self.url})
 
 
-def _check(spec: serving.ServiceSpec, revision: str, url: pulumi.Output[str], program: Program) -> PythonJob:
-    """The Job that ends well when the service serves this revision."""
+def _sealed(fixed: str, spec: serving.ServiceSpec) -> pulumi.Output[str]:
+    """The revision with the links, which KServe copies to the pods and only `pulumi up` knows.
+
+    Not with the key's mark: keys are drawn where no state keeps them, and every preview would have another revision.
+    """
+    links = {**spec.link_labels, **spec.link_annotations}
+    return pulumi.Output.all(**links).apply(lambda known: fingerprint(fixed, known))
+
+
+def _check(spec: serving.ServiceSpec, fixed: str, revision: Any, url: pulumi.Output[str], program: Program) -> PythonJob:
+    """The Job that ends well when the service serves this revision. fixed: the part of it that a preview knows, for the name."""
     env = [
         value("SERVICE_NAME", spec.name),
         value("SERVICE_NAMESPACE", spec.namespace),
@@ -141,7 +166,7 @@ def _check(spec: serving.ServiceSpec, revision: str, url: pulumi.Output[str], pr
     if spec.key_mark is not None:
         env.append(from_secret("API_KEY", serving.API_KEY_SECRET, "api-key"))
     return PythonJob(
-        name=job_name("check", spec.name, fingerprint(program.config_map, spec.name, revision)),
+        name=job_name("check", spec.name, fingerprint(program.config_map, spec.name, fixed)),
         component="check-service",
         program=program,
         env=env,

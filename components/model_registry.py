@@ -10,10 +10,12 @@ from pulumi_kubernetes.apps.v1 import Deployment, StatefulSet
 from pulumi_kubernetes.core.v1 import PersistentVolumeClaim, Secret, Service
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
+from components.data_claims import data_claim
 from components.objects import body
 from mistral_on_l4.config.settings import RegistrySettings
 from mistral_on_l4.manifests import postgres, registry
 from mistral_on_l4.manifests.jobs import from_secret, value
+from mistral_on_l4.manifests.kept_data import Place
 from mistral_on_l4.manifests.metadata import metadata
 from mistral_on_l4.manifests.security import PodUserIds
 
@@ -22,7 +24,9 @@ DATABASE_SECRET = "model-registry-db"
 
 @dataclass(frozen=True)
 class ModelRegistryArgs:
-    """database: `file` keeps the data in a file on a volume (only the local stand-in can), `postgresql` in a StatefulSet."""
+    """database: `file` keeps the data in a file on a volume (only the local stand-in can), `postgresql` in a StatefulSet;
+    recorded: where the last `pulumi up` left the data.
+    """
 
     settings: RegistrySettings
     namespace: str
@@ -34,17 +38,17 @@ class ModelRegistryArgs:
     storage_class: pulumi.Input[str]
     pull_secret: str | None = None
     user_ids: PodUserIds = "fixed"
+    recorded: Place | None = None
 
 
 @dataclass(frozen=True)
 class _Database:
     """Where the server keeps its data: its environment, the claim that it mounts (None with a server of its own), and what comes
-    first. identity: another one on a new, empty volume.
+    first.
     """
 
     env: list[dict[str, Any]]
-    claim: str | None
-    identity: pulumi.Output[str]
+    claim: pulumi.Output[str] | None
     ready: pulumi.Resource
 
 
@@ -55,7 +59,7 @@ class ModelRegistry(pulumi.ComponentResource):
 
     url: str
     identity: pulumi.Output[str]
-    ready: list[pulumi.Resource]
+    ready: list[pulumi.CustomResource]
 
     def __init__(self, name: str, args: ModelRegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:registry:ModelRegistry", name, None, opts)
@@ -63,14 +67,27 @@ class ModelRegistry(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         service_name = args.settings.name
         self.url = registry.url(service_name, args.namespace)
-        database = self._postgresql() if args.database == "postgresql" else self._file()
-        self.identity = database.identity
+        volume = data_claim(
+            f"{name}-data",
+            "registry",
+            args.namespace,
+            args.storage_class,
+            args.settings.volume_size,
+            args.recorded,
+            self._child,
+        )
+        self.identity = volume.metadata.uid
+        database = self._postgresql(volume) if args.database == "postgresql" else self._file(volume)
         admitted = registry.network_policy(service_name, args.namespace, args.client_namespaces)
         policy = NetworkPolicy(f"{name}-network-policy", **body(admitted), opts=self._child)
         deployment = registry.deployment(
             service_name, args.namespace, args.image, database.env, database.claim, args.pull_secret, args.user_ids
         )
-        server = Deployment(f"{name}-server", **body(deployment), opts=self._after(database.ready, policy))
+        # Under another name it would stand beside the old one, and both would write to one volume.
+        first = pulumi.ResourceOptions.merge(
+            self._after(database.ready, policy), pulumi.ResourceOptions(delete_before_replace=True)
+        )
+        server = Deployment(f"{name}-server", **body(deployment), opts=first)
         address = registry.service(service_name, args.namespace)
         service = Service(f"{name}-service", **body(address), opts=self._after(server))
         self.ready = [server, service]
@@ -79,13 +96,10 @@ class ModelRegistry(pulumi.ComponentResource):
     def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources)))
 
-    def _file(self) -> _Database:
-        args, claim = self._args, f"{self._args.settings.name}-data"
-        manifest = registry.claim(claim, args.namespace, args.storage_class, args.settings.volume_size)
-        volume = PersistentVolumeClaim(f"{self._name}-data", **body(manifest), opts=self._child)
-        return _Database([value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], claim, volume.metadata.uid, volume)
+    def _file(self, volume: PersistentVolumeClaim) -> _Database:
+        return _Database([value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], volume.metadata.name, volume)
 
-    def _postgresql(self) -> _Database:
+    def _postgresql(self, volume: PersistentVolumeClaim) -> _Database:
         args, name = self._args, self._name
         host = f"{postgres.NAME}.{args.namespace}.svc"
         dsn = pulumi.Output.format(
@@ -109,10 +123,9 @@ class ModelRegistry(pulumi.ComponentResource):
             args.namespace,
             args.database_image,
             DATABASE_SECRET,
-            args.storage_class,
-            args.settings.volume_size,
+            volume.metadata.name,
             args.pull_secret,
             args.user_ids,
         )
         database = StatefulSet(f"{name}-database", **body(manifest), opts=self._after(secret, service, policy))
-        return _Database([from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, database.metadata.uid, database)
+        return _Database([from_secret("MR_EMBEDMD_DATABASE_DSN", DATABASE_SECRET, "dsn")], None, database)

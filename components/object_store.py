@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.apps.v1 import StatefulSet
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service
+from pulumi_kubernetes.core.v1 import ConfigMap, PersistentVolumeClaim, Secret, Service
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
+from components.data_claims import data_claim
 from components.objects import body
 from mistral_on_l4.config.names import READER_SECRET, WRITER_SECRET
 from mistral_on_l4.config.settings import ObjectStoreSettings
 from mistral_on_l4.manifests import object_store as manifests
+from mistral_on_l4.manifests.kept_data import Place
 from mistral_on_l4.manifests.metadata import fingerprint, metadata
 from mistral_on_l4.manifests.security import PodUserIds
 from mistral_on_l4.manifests.serving import Placement
@@ -35,7 +37,9 @@ class StoreKeys:
 
 @dataclass(frozen=True)
 class ObjectStoreArgs:
-    """namespace: of MinIO and of the jobs that write; client_namespaces: from where weights are read."""
+    """namespace: of MinIO and of the jobs that write; client_namespaces: from where weights are read; recorded: where the last
+    `pulumi up` left the data.
+    """
 
     settings: ObjectStoreSettings
     namespace: str
@@ -48,6 +52,7 @@ class ObjectStoreArgs:
     tls_secret: str | None = None
     pull_secret: str | None = None
     user_ids: PodUserIds = "fixed"
+    recorded: Place | None = None
 
 
 class ObjectStore(pulumi.ComponentResource):
@@ -61,7 +66,7 @@ class ObjectStore(pulumi.ComponentResource):
     bucket: str
     region: str
     identity: pulumi.Output[str]
-    ready: list[pulumi.Resource]
+    ready: list[pulumi.CustomResource]
 
     def __init__(self, name: str, args: ObjectStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:storage:ObjectStore", name, None, opts)
@@ -76,8 +81,17 @@ class ObjectStore(pulumi.ComponentResource):
         else:
             scheme = "https" if args.tls_secret else "http"
             self.endpoint = pulumi.Output.from_input(f"{scheme}://{manifests.NAME}.{args.namespace}.svc:{manifests.PORT}")
-            server, set_up = self._minio(scheme, writer)
-            self.identity = server.metadata.uid
+            claim = data_claim(
+                f"{name}-data",
+                "store",
+                args.namespace,
+                args.storage_class,
+                args.settings.volume_size,
+                args.recorded,
+                self._child,
+            )
+            self.identity = claim.metadata.uid
+            set_up = self._minio(scheme, claim, writer)
             self.ready = [writer, set_up]
         self.register_outputs({"endpoint": self.endpoint})
 
@@ -89,8 +103,8 @@ class ObjectStore(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _minio(self, scheme: str, writer: pulumi.Resource) -> tuple[StatefulSet, pulumi.Resource]:
-        """The server, and the Job after which it has its bucket and its users."""
+    def _minio(self, scheme: str, claim: PersistentVolumeClaim, writer: pulumi.Resource) -> pulumi.CustomResource:
+        """The Job after which the server has its bucket and its users."""
         args, name, child = self._args, self._name, self._child
         host = f"{manifests.NAME}.{args.namespace}.svc"
         root = Secret(
@@ -111,8 +125,7 @@ class ObjectStore(pulumi.ComponentResource):
         manifest = manifests.stateful_set(
             args.namespace,
             args.server_image,
-            args.storage_class,
-            args.settings.volume_size,
+            claim.metadata.name,
             args.tls_secret,
             args.pull_secret,
             args.placement,
@@ -120,9 +133,9 @@ class ObjectStore(pulumi.ComponentResource):
             args.user_ids,
         )
         server = StatefulSet(f"{name}-server", **body(manifest), opts=self._after(root, service, admitted))
-        return server, self._setup(server, service, writer, root)
+        return self._setup(server, service, writer, root)
 
-    def _setup(self, server: StatefulSet, *after: pulumi.Resource) -> pulumi.Resource:
+    def _setup(self, server: StatefulSet, *after: pulumi.Resource) -> pulumi.CustomResource:
         args, name = self._args, self._name
         reader = self._keys(READER_SECRET, args.keys.reader_key, args.keys.reader_secret)
         data = manifests.setup_data(self.bucket)
@@ -134,13 +147,16 @@ class ObjectStore(pulumi.ComponentResource):
             args.namespace,
             args.setup_image,
             self.bucket,
-            server.metadata.uid,
+            self.identity,
             args.keys.mark,
             args.tls_secret,
             args.pull_secret,
             args.user_ids,
         )
-        job: pulumi.Resource = Job(f"{name}-setup", **body(manifest), opts=self._after(server, config, reader, *after))
+        first = pulumi.ResourceOptions.merge(
+            self._after(server, config, reader, *after), pulumi.ResourceOptions(delete_before_replace=True)
+        )
+        job: pulumi.CustomResource = Job(f"{name}-setup", **body(manifest), opts=first)
         return job
 
     def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:

@@ -117,6 +117,7 @@ class Registration(pulumi.ComponentResource):
                 parent=self,
                 depends_on=args.registrar.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS}s"),
+                delete_before_replace=True,
             ),
         )
         # The id is an Output of the Job: with a known id the read would run, and fail, in the first preview.

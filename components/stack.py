@@ -12,20 +12,27 @@ import pulumi
 from pulumi.runtime.config import CONFIG
 
 from components.hub_access import warn_of_unreadable
-from components.inference_service import ServingArgs
+from components.inference_service import InferenceService, ServingArgs
 from components.model_registry import ModelRegistry, ModelRegistryArgs
 from components.object_store import ObjectStore, ObjectStoreArgs, StoreKeys
 from components.platforms.base import Platform
+from components.recorded import Recorded
 from components.registration import RegistrarArgs
 from components.script_jobs import JobPodArgs
 from components.secrets import StackSecrets, StackSecretsArgs
 from components.weights import SeederArgs
 from mistral_on_l4.config.images import image
+from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_of_config
+from mistral_on_l4.manifests import object_store as store_manifests
+from mistral_on_l4.manifests import registry as registry_manifests
+from mistral_on_l4.manifests import serving as serving_manifests
+from mistral_on_l4.manifests.kept_data import Place, refusals
 from mistral_on_l4.manifests.registry_entry import registry_entry
 from mistral_on_l4.manifests.serving import ServiceSpec
 from mistral_on_l4.planner import PlanError, ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
+from mistral_on_l4.planner.succession import Running, successions
 
 # Never given by people, and read by nobody but the registry's server.
 _MARK_KEY = "database-password"
@@ -68,6 +75,9 @@ class StackInputs:
             raise pulumi.RunError(str(error)) from None
         if self.plan.misfits:
             raise pulumi.RunError("\n".join(self.plan.misfits))
+        self.recorded = Recorded.of_this_stack()
+        self._refuse_lost_data({})
+        self._successions = self._succeeding()
         config = pulumi.Config()
         self.hub_token = config.get_secret("hubToken")
         given: dict[str, pulumi.Output[str] | None] = {"api-key": config.get_secret("apiKey")}
@@ -79,6 +89,7 @@ class StackInputs:
 
     def object_store(self, platform: Platform) -> ObjectStoreArgs:
         spaces, secret = self.settings.namespaces, self.secrets
+        self._refuse_lost_data({"store": platform.store_storage_class})
         keys = StoreKeys(
             root_user=secret["root-user"],
             root_password=secret["root-password"],
@@ -101,9 +112,11 @@ class StackInputs:
             tls_secret=platform.store_tls_secret,
             pull_secret=self.settings.images.pull_secret,
             user_ids=self.settings.traits.pod_user_ids,
+            recorded=self.recorded.places.get("store"),
         )
 
     def registry(self, platform: Platform) -> ModelRegistryArgs:
+        self._refuse_lost_data({"registry": platform.storage_class})
         return ModelRegistryArgs(
             settings=self.settings.registry,
             namespace=self.settings.namespaces.registry,
@@ -115,6 +128,7 @@ class StackInputs:
             storage_class=platform.storage_class,
             pull_secret=self.settings.images.pull_secret,
             user_ids=self.settings.traits.pod_user_ids,
+            recorded=self.recorded.places.get("registry"),
         )
 
     def seeder(self, platform: Platform, store: ObjectStore) -> SeederArgs:
@@ -158,6 +172,7 @@ class StackInputs:
             storage_config=self._storage_config(store, platform.store_ca_config_map) if declared else None,
             api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
             job_pod=self._job_pod(),
+            takes_over={name: old.identity for name, old in self._successions.items()},
         )
 
     def checkpoints(self) -> Iterator[Checkpoint]:
@@ -221,18 +236,66 @@ class StackInputs:
     # -- outputs -------------------------------------------------------------------------------------------------------
 
     def export(
-        self, platform: Platform, store: ObjectStore, registry: ModelRegistry, urls: Mapping[str, pulumi.Output[str]]
+        self, platform: Platform, store: ObjectStore, registry: ModelRegistry, services: Mapping[str, InferenceService]
     ) -> None:
-        """The stack's outputs: what `demo` and people read after `up`."""
+        """The stack's outputs: what `demo` and people read after `up`.
+
+        services, registryUrl, objectStore hold addresses inside the cluster; fromHere how the same are reached from outside it.
+        """
+        spaces = self.settings.namespaces
+        from_here = {
+            name: platform.from_here(f"{name}-predictor", spaces.services, serving_manifests.SERVICE_PORT, [served.ready])
+            for name, served in services.items()
+        }
+        name = registry_manifests.service_name(self.settings.registry.name)
+        from_here["registry"] = platform.from_here(name, spaces.registry, registry_manifests.PORT, registry.ready)
+        if self.settings.object_store.kind == "minio":
+            from_here["objectStore"] = platform.from_here(
+                store_manifests.NAME, spaces.object_store, store_manifests.PORT, store.ready
+            )
         pulumi.export("platform", self.settings.platform.value)
         pulumi.export("rehearsal", platform.rehearsal)
         pulumi.export("namespace", self.settings.namespaces.services)
-        pulumi.export("services", dict(urls))
+        pulumi.export("services", {name: served.url for name, served in services.items()})
+        pulumi.export("fromHere", from_here)
         pulumi.export("registryUrl", registry.url)
         pulumi.export("objectStore", {"endpoint": store.endpoint, "bucket": store.bucket})
-        pulumi.export("usdPerHour", self.plan.usd_per_hour)
+        price = self.plan.usd_per_hour
+        pulumi.export("usdPerHour", None if price is None else round(price, 2))
         if self.settings.access.auth == "token":
             pulumi.export("apiKey", self.secrets["api-key"])
+
+    # -- what an earlier `up` left -----------------------------------------------------------------------------------------
+
+    def _refuse_lost_data(self, classes: Mapping[Kept, pulumi.Input[str]]) -> None:
+        """Ends the run where this configuration would lose data without leave. classes: of the claims, where they are known."""
+        settings, places = self.settings, self.recorded.places
+        wanted: dict[Kept, Place] = {
+            "registry": _wanted("registry", settings.namespaces.registry, settings.registry.volume_size, classes)
+        }
+        if settings.object_store.kind == "minio":
+            wanted["store"] = _wanted("store", settings.namespaces.object_store, settings.object_store.volume_size, classes)
+        moves = self.recorded.cluster_moves(settings)
+        if lines := refusals(places.values(), wanted, settings.allow_data_loss, moves):
+            raise pulumi.RunError("\n".join(lines))
+        if not classes and settings.allow_data_loss and not refusals(places.values(), wanted, (), moves):
+            allowed = ", ".join(settings.allow_data_loss)
+            pulumi.log.warn(
+                f"allowDataLoss [{allowed}] is set, and no data would be lost: remove it before it allows what nobody meant"
+            )
+
+    def _succeeding(self) -> Mapping[str, Running]:
+        """Services that come in another's place, which goes first."""
+        try:
+            found = successions(self.recorded.services, self.settings, self.catalogue)
+        except PlanError as error:
+            raise pulumi.RunError(str(error)) from None
+        for name, old in found.items():
+            pulumi.log.warn(
+                f"{name} takes the place of {old.name}, which goes first: pool {old.pool} has no room for both, and until then "
+                "neither answers"
+            )
+        return found
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -261,6 +324,11 @@ class StackInputs:
                 }
             )
         )
+
+
+def _wanted(key: Kept, namespace: str, size: str, classes: Mapping[Kept, pulumi.Input[str]]) -> Place:
+    storage_class = classes.get(key)
+    return Place(key, namespace, storage_class if isinstance(storage_class, str) else None, size)
 
 
 def _external_store_keys(config: pulumi.Config) -> dict[str, pulumi.Output[str]]:

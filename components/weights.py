@@ -111,6 +111,7 @@ class Weights(pulumi.ComponentResource):
                 parent=self,
                 depends_on=args.seeder.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS}s", update=f"{DEADLINE_SECONDS}s"),
+                delete_before_replace=True,
             ),
         )
         self.register_outputs({})

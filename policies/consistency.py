@@ -9,6 +9,7 @@ from typing import Any
 from pulumi_policy import Severity
 
 from mistral_on_l4.config.settings import SettingsError
+from mistral_on_l4.manifests.kept_data import place_of
 from mistral_on_l4.planner import PlanError
 from policies.pods import Pod, environment_of, pod_of
 from policies.reading import UNKNOWN, at, items, mapping
@@ -237,14 +238,12 @@ def store_holds_its_checkpoints(stack: Stack) -> Iterator[StackFinding]:
     served = ServedStack(stack)
     if served.traits.embedded:
         return  # its hub hands out checkpoints of a few megabytes
-    for store in stack.of("StatefulSet"):
-        if at(store.meta, "labels", "app.kubernetes.io/component") != "object-store":
-            continue
-        for claim in items(store.props, "spec", "volumeClaimTemplates"):
-            room = gibibytes(at(claim, "spec", "resources", "requests", "storage"))
-            needed = served.checkpoint_bytes / _GIB
-            if room is not None and room < needed * 1.05:
-                yield f"{store.label}: {room:.0f} GiB for checkpoints of {needed:.0f} GiB", store.urn
+    for claim in stack.of("PersistentVolumeClaim"):
+        place = place_of(claim.token, claim.props)
+        room = gibibytes(place.size) if place is not None and place.key == "store" else None
+        needed = served.checkpoint_bytes / _GIB
+        if room is not None and room < needed * 1.05:
+            yield f"{claim.label}: {room:.0f} GiB for checkpoints of {needed:.0f} GiB", claim.urn
 
 
 @stack_rule(

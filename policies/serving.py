@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from pulumi_policy import Severity
 
+from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.settings import BudgetSettings, SettingsError
+from mistral_on_l4.manifests.kept_data import place_of
 from mistral_on_l4.planner import PlanError
 from mistral_on_l4.planner.hosting import room_of
 from policies.pods import environment_of
 from policies.pools import NodePool, pool_of
-from policies.reading import at, items
+from policies.reading import UNKNOWN, at, items
 from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
 from policies.served import Served, ServedStack, gibibytes, planned, prefix_of
 
@@ -194,18 +196,16 @@ def _one_line(text: str) -> str:
 def kept_data_stays(stack: Stack) -> Iterator[StackFinding]:
     for resource in stack.of("InferenceService"):
         key = at(resource.props, "spec", "predictor", "model", "storage", "key")
-        if key == "minio" and not _external_store(stack) and not _has_store(stack):
+        if key == "minio" and not _external_store(stack) and not _keeps(stack, "store"):
             yield f"{resource.label}: its weights lie in a MinIO that the stack no longer declares", resource.urn
             break
-    for resource in stack.of("StatefulSet"):
-        retention = at(resource.props, "spec", "persistentVolumeClaimRetentionPolicy", "whenScaled")
-        if items(resource.props, "spec", "volumeClaimTemplates") and retention == "Delete":
-            yield f"{resource.label}: scaling it to zero, as `demo park` may, deletes its volume", resource.urn
-        if at(resource.props, "spec", "replicas") == 0:
-            yield f"{resource.label}: has no replica, so nobody can read its data", resource.urn
+    for resource in stack.of("StatefulSet", "Deployment"):
         for volume in items(resource.props, "spec", "template", "spec", "volumes"):
             if at(volume, "name") == "data" and at(volume, "emptyDir") is not None:
                 yield f"{resource.label}: keeps its data in an emptyDir, which goes with the pod", resource.urn
+    for resource in stack.of("StatefulSet"):
+        if at(resource.props, "spec", "replicas") == 0:
+            yield f"{resource.label}: has no replica, so nobody can read its data", resource.urn
     if _registers(stack) and not _has_database(stack):
         yield "the registry has no database of its own: what was registered before is lost", None
 
@@ -216,11 +216,20 @@ def _external_store(stack: Stack) -> bool:
     return any(name == "AWS_ENDPOINT_URL" and isinstance(value, str) and ".svc" not in value for name, value in told)
 
 
-def _has_store(stack: Stack) -> bool:
-    labelled = (
-        found for found in stack.of("StatefulSet") if at(found.meta, "labels", "app.kubernetes.io/component") == "object-store"
-    )
-    return any(items(found.props, "spec", "volumeClaimTemplates") for found in labelled)
+def _keeps(stack: Stack, key: Kept) -> bool:
+    """Whether the stack declares the claim with these data, and something that mounts it."""
+    for claim in stack.of("PersistentVolumeClaim"):
+        place = place_of(claim.token, claim.props)
+        if place is not None and place.key == key:
+            servers = [found for found in stack.of("StatefulSet", "Deployment") if found.meta.get("namespace") == place.namespace]
+            return any(_mounts(server, place.name) for server in servers)
+    return False
+
+
+def _mounts(server: Resource, claim: str) -> bool:
+    volumes = ("spec", "template", "spec", "volumes")
+    names = [at(volume, "persistentVolumeClaim", "claimName") for volume in items(server.props, *volumes)]
+    return claim in names or UNKNOWN in names or at(server.props, *volumes) is UNKNOWN
 
 
 def _registers(stack: Stack) -> bool:
@@ -228,15 +237,13 @@ def _registers(stack: Stack) -> bool:
 
 
 def _has_database(stack: Stack) -> bool:
-    """A StatefulSet or claim beside the registry's server, or a registry that its platform's operator keeps."""
+    """A claim of the registry's own, or a registry that its platform's operator keeps."""
     servers = [
         found for found in stack.of("Deployment") if at(found.meta, "labels", "app.kubernetes.io/component") == "model-registry"
     ]
     if not servers:
         return bool(stack.of("ModelRegistry"))
-    namespaces = {found.meta.get("namespace") for found in servers}
-    kept = [found for found in stack.of("StatefulSet", "PersistentVolumeClaim") if found.meta.get("namespace") in namespaces]
-    return bool(kept)
+    return _keeps(stack, "registry")
 
 
 @resource_rule(

@@ -475,11 +475,17 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "plain volumes for the weights", "dev", "StorageClass", "gp3-weights", lambda p: p["parameters"].update(encrypted="false")
     )
     yield on("volumes that stay", "dev", "StorageClass", "gp3", lambda p: p.update(reclaimPolicy="Retain"))
-    yield on("claims that stay", "local", "StatefulSet", "minio", lambda p: p["spec"].pop("persistentVolumeClaimRetentionPolicy"))
+    yield on(
+        "claims that stay",
+        "local",
+        "StatefulSet",
+        "minio",
+        lambda p: p["spec"].update(volumeClaimTemplates=[{"metadata": {"name": "more"}, "spec": {}}]),
+    )
     yield on("H100 by accident", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.update(instanceTypes=["p5.48xlarge"]))
     yield on("an account without tags", "dev", "aws", "eks-aws", lambda p: p.pop("defaultTags"))
     # Data.
-    yield on("the registry's database dropped", "dev", "StatefulSet", "registry-database", None)
+    yield on("the registry's database dropped", "dev", "PersistentVolumeClaim", "registry-data", None)
     yield on("the store dropped", "dev", "StatefulSet", "minio", None)
     # Objects that do not find each other.
     yield on(
@@ -499,9 +505,9 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     yield on(
         "a class of volumes misspelt",
         "dev",
-        "StatefulSet",
-        "model-registry-db",
-        lambda p: p["spec"]["volumeClaimTemplates"][0]["spec"].update(storageClassName="gp-3"),
+        "PersistentVolumeClaim",
+        "registry-data",
+        lambda p: p["spec"].update(storageClassName="gp-3"),
     )
     # Room and time.
     yield on(

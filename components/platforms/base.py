@@ -56,5 +56,8 @@ class Platform(Protocol):
     def nodes(self, pool: str, after: Sequence[pulumi.Resource] = ()) -> Sequence[pulumi.Resource]:
         """What exists when the pool's nodes do. `after`: the weights, which nodes wait for with `pools.start: after-seed`."""
 
+    def from_here(self, service: str, namespace: str, port: int, after: Sequence[pulumi.CustomResource]) -> pulumi.Input[str]:
+        """How a Service is reached from outside the cluster: its address, or the command that gives it one. `after`: it exists."""
+
     def prepare_namespaces(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:
         """What the platform puts into the stack's namespaces, once they exist; store, registry and jobs wait for it."""

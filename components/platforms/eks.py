@@ -93,6 +93,15 @@ class EksPlatform(pulumi.ComponentResource):
         """The pool's node group. With `pools.start: after-seed` it is declared here, behind `after`: the weights."""
         return self._pools.nodes(pool, after)
 
+    def from_here(
+        self,
+        service: str,
+        namespace: str,
+        port: int,
+        after: Sequence[pulumi.CustomResource],  # noqa: ARG002  (a command waits for nothing)
+    ) -> pulumi.Input[str]:
+        return f"kubectl port-forward -n {namespace} service/{service} 8080:{port}"
+
     def prepare_namespaces(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:
         """The engine's image goes to the nodes while weights still move; the store waits for its certificate, which is returned."""
         spaces, images = self._settings.namespaces, self._settings.images

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
-from pulumi_kubernetes.core.v1 import Node
+from pulumi_kubernetes.core.v1 import Node, Service
 
 from components.namespaces import owned_elsewhere
 from components.platforms.base import PlatformInputs
@@ -46,6 +46,7 @@ class LocalPlatform(pulumi.ComponentResource):
         self.hub_endpoint = settings.hub.endpoint or stack.hub_url
         self.storage_class = self.store_storage_class = stack.storage_class
         self.rehearsal = True
+        self._port_shift = stack.port_shift
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
             kubeconfig=str(stack.kubeconfig),
@@ -65,6 +66,19 @@ class LocalPlatform(pulumi.ComponentResource):
 
     def nodes(self, pool: str, after: Sequence[pulumi.Resource] = ()) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (they are free)
         return self._pools[pool]
+
+    def from_here(self, service: str, namespace: str, port: int, after: Sequence[pulumi.CustomResource]) -> pulumi.Input[str]:
+        """Its Services' addresses are this machine's own."""
+        known = Service.get(
+            f"address-{service}",
+            # No preview looks for a Service that is still to come: until then the ids are not known.
+            pulumi.Output.all(*(resource.id for resource in after)).apply(lambda _: f"{namespace}/{service}"),
+            opts=pulumi.ResourceOptions(parent=self, provider=self.provider, depends_on=[*after]),
+        )
+        address: pulumi.Output[str] = known.spec.apply(
+            lambda spec: _address(spec.cluster_ip, port, self._port_shift) if spec else ""
+        )
+        return address
 
     def prepare_namespaces(self, namespaces: Sequence[pulumi.Resource]) -> Sequence[pulumi.Resource]:  # noqa: ARG002  (nothing is needed)
         return ()
@@ -109,6 +123,11 @@ def _instance(catalogue: Catalogue, pool: PoolSettings) -> Instance:
             + ", ".join(sorted(catalogue.instances))
         )
     return instance
+
+
+def _address(ip: str, port: int, port_shift: int) -> str:
+    """port_shift: where this user may not bind the ports below 1024."""
+    return f"http://{ip}:{port + port_shift if port < 1024 else port}"
 
 
 def _capacity(instance: Instance) -> Mapping[str, str]:

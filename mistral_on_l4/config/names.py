@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 PROJECT = "mistral-on-l4"
 
 # Whose an object in a shared cluster is, and whose a thing in an account is: the stack's name is the value.
 STACK_LABEL = "mistral-on-l4/stack"
 STACK_TAG = f"{PROJECT}:stack"
+
+# On claims: which data of the stack they keep, a `Kept`.
+DATA_LABEL = "mistral-on-l4/data"
+Kept = Literal["store", "registry"]
 
 # The pool that a node belongs to, and that a pod asks for.
 POOL_LABEL = "mistral-on-l4/pool"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from pydantic.alias_generators import to_camel
 
 from mistral_on_l4.config.fields import Block, Bucket, Date, Label, Prefix, Quantity, Role, ServiceName
+from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 
 # As many nodes as a pool may have.
@@ -237,6 +238,8 @@ class Settings(_Section):
     network: NetworkSettings = NetworkSettings()
     proxy: ProxySettings = ProxySettings()
     tags: TagSettings = TagSettings()
+    # What an update may lose this once: without it a change that would lose the data of a volume is refused.
+    allow_data_loss: tuple[Kept, ...] = ()
     # PEM of a certificate authority that the Jobs trust beside the public ones: of a proxy that opens TLS, or of an external store.
     extra_ca: str | None = None
     _deprecations: tuple[str, ...] = PrivateAttr(default=())

@@ -66,18 +66,14 @@ def service(namespace: str) -> dict[str, Any]:
 def stateful_set(
     namespace: str,
     image: str,
-    storage_class: Any,
-    volume_size: str,
+    claim: Any,
     tls_secret: str | None = None,
     pull_secret: str | None = None,
     placement: Placement | None = None,
     keys: Any = None,
     user_ids: PodUserIds = "fixed",
 ) -> dict[str, Any]:
-    """The volume goes with the StatefulSet: a demo's weights can always be fetched again.
-
-    keys: mark of the root user's, which the server reads when it starts.
-    """
+    """claim: name of the one that the bucket is on; keys: mark of the root user's, which the server reads when it starts."""
     scheme = "HTTPS" if tls_secret else "HTTP"
     args = ["server", "/data", "--address", f":{PORT}"]
     mounts: list[dict[str, Any]] = [{"name": "data", "mountPath": "/data"}]
@@ -129,7 +125,7 @@ def stateful_set(
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
     annotations = None if keys is None else {KEYS_ANNOTATION: keys}
-    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size, annotations)
+    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, claim, annotations)
 
 
 def network_policy(namespace: str, client_namespaces: tuple[str, ...]) -> dict[str, Any]:

@@ -40,12 +40,11 @@ def stateful_set(
     namespace: str,
     image: str,
     secret: str,
-    storage_class: Any,
-    volume_size: str,
+    claim: Any,
     pull_secret: str | None = None,
     user_ids: PodUserIds = "fixed",
 ) -> dict[str, Any]:
-    """The claim is kept on scale-down and goes with the StatefulSet."""
+    """claim: name of the one that the database is on."""
     ready = {"exec": {"command": ["pg_isready", "-U", USER, "-d", DATABASE]}, "timeoutSeconds": 5}
     container = {
         "name": "postgres",
@@ -76,4 +75,4 @@ def stateful_set(
     }
     if pull_secret:
         pod["imagePullSecrets"] = [{"name": pull_secret}]
-    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, storage_class, volume_size)
+    return single_server(NAME, namespace, _TAGS, _SELECTOR, pod, claim)

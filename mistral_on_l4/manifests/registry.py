@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mistral_on_l4.manifests.metadata import SKIP_AWAIT, labels, manifest, metadata, selector
+from mistral_on_l4.manifests.metadata import labels, manifest, metadata, selector
 from mistral_on_l4.manifests.security import PodUserIds, container_security, pod_security
-from mistral_on_l4.manifests.volumes import claim_spec
 
 PORT = 8080
 API = "/api/model_registry/v1alpha3"
@@ -37,7 +36,7 @@ def deployment(
     namespace: str,
     image: str,
     env: Sequence[Mapping[str, Any]],
-    data_claim: str | None = None,
+    data_claim: Any = None,
     pull_secret: str | None = None,
     user_ids: PodUserIds = "fixed",
 ) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def deployment(
     tags = labels(registry, "model-registry")
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
-    if data_claim:
+    if data_claim is not None:
         mounts.append({"name": "data", "mountPath": "/data"})
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": data_claim}})
 
@@ -89,12 +88,6 @@ def deployment(
         "template": {"metadata": {"labels": tags}, "spec": pod},
     }
     return manifest("apps/v1", "Deployment", metadata(registry, namespace, tags), spec=spec)
-
-
-def claim(name: str, namespace: str, storage_class: Any, size: str) -> dict[str, Any]:
-    """A claim of a WaitForFirstConsumer class binds only when its pod comes, which would wait for the claim: do not await it."""
-    meta = metadata(name, namespace, annotations=SKIP_AWAIT)
-    return manifest("v1", "PersistentVolumeClaim", meta, spec=claim_spec(storage_class, size))
 
 
 def network_policy(registry: str, namespace: str, client_namespaces: Sequence[str]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ API_VERSION = "serving.kserve.io/v1beta1"
 RUNTIME_API_VERSION = "serving.kserve.io/v1alpha1"
 RUNTIME = "vllm-mistral-runtime"
 PORT = 8080
+# Of the Service that KServe makes for a predictor in Standard mode.
+SERVICE_PORT = 80
 API_KEY_SECRET = "vllm-api-key"
 STORAGE_KEY = "minio"
 HOME = "/home/vllm"
@@ -134,8 +136,10 @@ def serving_runtime(namespace: str, image: str, shm_size: str, user_ids: PodUser
     return manifest(RUNTIME_API_VERSION, "ServingRuntime", metadata(RUNTIME, namespace), spec=spec)
 
 
-def inference_service(spec: ServiceSpec) -> dict[str, Any]:
-    """The InferenceService. Its revision annotation changes exactly when the pods must change, and it reaches them."""
+def inference_service(spec: ServiceSpec, runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """The InferenceService on a ServingRuntime. Its revision annotation reaches the pods, and changes whenever they must; the
+    links, which only `pulumi up` knows, are not in it yet.
+    """
 
     def probe(**timing: int) -> dict[str, Any]:
         return {"httpGet": {"path": "/health", "port": PORT, "scheme": "HTTP"}, "timeoutSeconds": 5, **timing}
@@ -180,7 +184,7 @@ def inference_service(spec: ServiceSpec) -> dict[str, Any]:
         WEIGHTS_ANNOTATION: spec.weights,
     }
     # KServe copies annotations to the pods, so a changed one makes new pods as much as a changed argument does.
-    revision = fingerprint(body, annotations)
+    revision = fingerprint(body, annotations, runtime)
     annotations |= {REVISION_ANNOTATION: revision, **spec.link_annotations}
     if spec.key_mark is not None:
         annotations[KEYS_ANNOTATION] = spec.key_mark
@@ -188,10 +192,9 @@ def inference_service(spec: ServiceSpec) -> dict[str, Any]:
     return manifest(API_VERSION, "InferenceService", metadata(spec.name, spec.namespace, tags, annotations), spec=body)
 
 
-def revision_of(service: Mapping[str, Any]) -> str:
-    """The revision that inference_service() gave it."""
-    revision: str = service["metadata"]["annotations"][REVISION_ANNOTATION]
-    return revision
+def revision_of(service: Mapping[str, Any]) -> Any:
+    """The revision that inference_service() gave it, or what was put in its place."""
+    return service["metadata"]["annotations"][REVISION_ANNOTATION]
 
 
 def network_policy(services: Sequence[str], namespace: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_on_l4.config.names import UP_STOPS
+from mistral_on_l4.manifests.kept_data import place_of, sentence, why_lost
 from mistral_on_l4.pull_request.differences import differences
 from mistral_on_l4.pull_request.events import Change, PolicyFinding, Preview
 from mistral_on_l4.pull_request.plans import Plan, loads
@@ -40,11 +41,10 @@ _AREAS = {
 }
 _OTHER = "Other"
 _OPS = ("create", "import", "update", "replace", "delete")
-# What holds data that no commit brings back. A cluster, or the network it lives in, takes all that runs there along.
+# What may hold data that no commit brings back. A cluster, the network it lives in or a namespace takes all that is there along.
 _KEEPS_DATA = re.compile(
-    r":(StatefulSet|PersistentVolumeClaim|PersistentVolume|BucketV2|Bucket|Volume|FileSystem)$|^aws:(rds/|eks/cluster:|ec2/vpc:)"
+    r":(PersistentVolumeClaim|PersistentVolume|Namespace|BucketV2|Bucket|Volume|FileSystem)$|^aws:(rds/|eks/cluster:|ec2/vpc:)"
 )
-_KEEPS_DATA_NAMESPACE = re.compile(r":Namespace$")
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,30 @@ def render(stack: str, preview: Preview, before: Plan, after: Plan, allow_data_l
 
 
 def loses_data(change: Change) -> bool:
+    """As the program judges it where it knows the data; anything else that may hold data must neither go nor be replaced."""
     if change.op not in ("delete", "replace"):
-        return False
-    kept = (change.before.get("persistentVolumeReclaimPolicy") if isinstance(change.before, Mapping) else None) == "Retain"
-    return not kept and bool(_KEEPS_DATA.search(change.token) or _KEEPS_DATA_NAMESPACE.search(change.token))
+        return _why_lost(change) is not None
+    if change.token.endswith(":StatefulSet"):
+        # The volumes of its own claims' templates go with it; others are claims in their own right.
+        return bool(_at(change.before, "spec", "volumeClaimTemplates"))
+    return _at(change.before, "persistentVolumeReclaimPolicy") != "Retain" and bool(_KEEPS_DATA.search(change.token))
+
+
+def _why_lost(change: Change) -> str | None:
+    """What a change does to data of the stack so that they are lost, in a sentence; None if it keeps them, or has none."""
+    before = place_of(change.token, change.before)
+    if before is None or change.op in ("create", "import"):
+        return None
+    why = why_lost(before, None if change.op == "delete" else place_of(change.token, change.after))
+    if why is None and change.op == "replace":
+        why = "is replaced"
+    return None if why is None else sentence(before, why)
+
+
+def _at(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _blocked(preview: Preview, after: Plan, losses: Sequence[Change]) -> Iterator[str]:
@@ -119,8 +139,11 @@ def _sections(
     yield _fit_table(before, after, listed)
     yield from _costs(before, after)
     if losses:
-        what = ", ".join(f"{change.op} {_label(change)}" for change in losses[:10]) + _more(len(losses) - 10)
-        yield f"**Data at risk**: {what}. If that is meant, a maintainer's label `{DATA_LOSS_LABEL}` on the pull request allows it."
+        risks = [_text(_why_lost(change) or "") or f"{change.op} {_label(change)}" for change in losses[:10]]
+        yield (
+            f"**Data at risk**: {'; '.join(risks)}{_more(len(losses) - 10)}. If that is meant, a maintainer's label "
+            f"`{DATA_LOSS_LABEL}` on the pull request allows it here, and `allowDataLoss` in the stack file in the update."
+        )
     yield from _resources(preview, listed)
     yield from _policies(preview, listed)
 

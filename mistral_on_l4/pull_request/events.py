@@ -34,9 +34,10 @@ _OPERATIONS = {
 _QUIET = frozenset({"same", "read", "read-replacement", "refresh", "read-discard", "discard-read", "remove-pending-replace"})
 # What the engine adds to a failure that something else has explained.
 _SAID_ALREADY = frozenset({"preview failed", "update failed"})
-# Endings of names: AWS's resources with a prefix take a time and a counter, Pulumi's autonaming seven hexadecimal digits.
+# Endings of names: AWS's resources with a prefix take a time and a counter, Pulumi's autonaming seven hexadecimal digits,
+# Kubernetes' provider's eight.
 _DRAWN_BY_TIME = re.compile(r"(?<=-)20\d{12}[0-9a-f]{8,14}$")
-_DRAWN_AT_RANDOM = re.compile(r"-[0-9a-f]{7}$")
+_DRAWN_AT_RANDOM = re.compile(r"-[0-9a-f]{7,8}$")
 _COLORS = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*[mK]")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mistral_on_l4.aws.replacements import REPLACED_BY
+from mistral_on_l4.manifests.kept_data import place_of, shrinks
 
 _JOB = ("spec.completions", "spec.parallelism", "spec.selector", "spec.template")
 _ROLE_BINDING = ("roleRef",)
@@ -44,6 +45,9 @@ _DATA: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def needs_a_new_object(token: str, before: Mapping[str, Any], after: Mapping[str, Any], provider: Mapping[str, Any]) -> bool:
     """before, after: inputs of a resource; provider: those of its provider, {} if unknown."""
     if token.startswith("kubernetes:"):
+        was, now = place_of(token, before), place_of(token, after)
+        if was and now and shrinks(was, now):
+            return True
         return any(_at(before, path) != _at(after, path) for path in _kubernetes_paths(after, provider))
     return any(before.get(key) != after.get(key) for key in REPLACED_BY.get(token, ()))
 

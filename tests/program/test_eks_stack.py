@@ -663,7 +663,11 @@ def test_the_store_has_a_node_and_a_fast_volume_of_its_own(up: Callable[..., Any
     store = engine.named("StatefulSet", "minio").inputs["spec"]
     assert store["template"]["spec"]["nodeSelector"] == {"mistral-on-l4/pool": "storage"}
     assert pool(engine, "storage").inputs["labels"] == {"mistral-on-l4/pool": "storage"}
-    wanted = store["volumeClaimTemplates"][0]["spec"]["storageClassName"]
+    claim = next(found for found in engine.of("PersistentVolumeClaim") if found.name == "store-data")
+    assert {"claimName": "store-data-0a1b2c3"} in [
+        volume.get("persistentVolumeClaim") for volume in store["template"]["spec"]["volumes"]
+    ]
+    wanted = claim.inputs["spec"]["storageClassName"]
     parameters = engine.named("StorageClass", wanted).inputs["parameters"]
     assert (parameters["throughput"], parameters["iops"], parameters["encrypted"]) == ("1000", "4000", "true")
     assert "mistral-on-l4:stack=dev" in parameters.values()
@@ -756,7 +760,6 @@ def test_volumes_go_while_their_driver_lives(up: Callable[..., Any]) -> None:
     engine = up()
     before = {found.inputs.get("addonName") for found in upstream(engine, engine.named("StatefulSet", "minio"))}
     assert "aws-ebs-csi-driver" in before
-    assert engine.named("StatefulSet", "minio").inputs["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
 
 
 def test_the_guard_of_volumes_goes_after_every_claim_and_before_the_driver_and_may_take_its_time(up: Callable[..., Any]) -> None:
@@ -770,9 +773,9 @@ def test_the_guard_of_volumes_goes_after_every_claim_and_before_the_driver_and_m
     assert _addon(engine, "aws-ebs-csi-driver") in before
     # Its account outlives it: it reads until the end.
     assert {"ClusterRole", "ClusterRoleBinding", "ServiceAccount"} <= {found.token.rpartition(":")[2] for found in before}
-    with_claims = [found for found in engine.of("StatefulSet") if found.inputs["spec"].get("volumeClaimTemplates")]
-    assert {found.inputs["metadata"]["namespace"] for found in with_claims} == set(namespaces)
-    for found in [*with_claims, *(engine.named("Namespace", name) for name in namespaces)]:
+    claims = engine.of("PersistentVolumeClaim")
+    assert {found.inputs["metadata"]["namespace"] for found in claims} == set(namespaces)
+    for found in [*claims, *(engine.named("Namespace", name) for name in namespaces)]:
         assert guard in upstream(engine, found)
 
 

@@ -59,7 +59,7 @@ def test_keys_that_people_or_kubernetes_choose_reach_the_engine_as_they_are() ->
     def program() -> None:
         ConfigMap("map", metadata=written["metadata"], data=written["data"], binary_data=written["binaryData"])
         Secret("secret", metadata=written["metadata"], string_data=free)
-        pods = object_store.stateful_set("minio", "image", "class", "1Gi", tls_secret="tls")
+        pods = object_store.stateful_set("minio", "image", "claim", tls_secret="tls")
         pods["spec"]["selector"]["matchLabels"] = free
         k8s.apps.v1.StatefulSet("pods", **body(pods))
 

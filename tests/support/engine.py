@@ -14,13 +14,15 @@ from pulumi.runtime import mocks as pulumi_mocks
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
+_STATE = "pulumi:pulumi:readStackResourceOutputs"
+
 
 @dataclass(frozen=True)
 class Registered:
     """A resource as the program declared it.
 
-    token: of its type; inputs: unwrapped; depends_on, parent, provider: URNs, "" for the default provider; secrets: paths of
-    secret inputs.
+    token: of its type; inputs: unwrapped; depends_on, parent, provider, aliases: URNs, "" for the default provider; secrets:
+    paths of secret inputs.
     """
 
     token: str
@@ -31,6 +33,8 @@ class Registered:
     secrets: frozenset[str] = frozenset()
     urn: str = ""
     provider: str = ""
+    aliases: tuple[str, ...] = ()
+    delete_before_replace: bool = False
 
 
 @dataclass
@@ -38,7 +42,8 @@ class Engine(pulumi_mocks.Mocks):
     """Answers every registration with its inputs and an id.
 
     calls: what answers an invoke, by its token; outputs: what only the provider knows, by type; arguments: (token, arguments) of
-    every invoke, and asked_of: the URN of the provider that it went to.
+    every invoke, and asked_of: the URN of the provider that it went to; recorded: outputs that the state holds of an earlier
+    `pulumi up`, by URN.
     """
 
     calls: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = field(default_factory=dict)
@@ -48,16 +53,21 @@ class Engine(pulumi_mocks.Mocks):
     arguments: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     asked_of: list[str] = field(default_factory=list)
     error_hooks: dict[str, pulumi.ErrorHook] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         state = {**args.inputs, **self.outputs.get(args.typ, {})}
         if args.typ == "pulumi:index:Stash":
             state["output"] = args.inputs.get("input")
         if args.typ.startswith("kubernetes:"):
-            state["metadata"] = {"uid": f"uid-of-{args.name}", **(state.get("metadata") or {})}
+            # What is declared without a name is given one.
+            given = {"uid": f"uid-of-{args.name}", "name": f"{args.name}-0a1b2c3"}
+            state["metadata"] = {**given, **(state.get("metadata") or {})}
         return args.resource_id or f"{args.name}-id", state
 
     def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        if args.token == _STATE:
+            return {"outputs": {urn: {"outputs": dict(outputs)} for urn, outputs in self.recorded.items()}}, []
         self.invoked.append(args.token)
         self.arguments.append((args.token, args.args))
         self.asked_of.append((args.provider or "").rpartition("::")[0])
@@ -99,6 +109,8 @@ class _Monitor(pulumi_mocks.MockMonitor):
         return answer
 
     def _keep(self, request: Any, token: str, properties: Any, urn: str) -> None:
+        if token == "pulumi:pulumi:Stack":
+            return  # registered whenever the SDK's loop first gets to it
         inputs = pulumi.runtime.rpc.deserialize_properties(properties)
         secrets: set[str] = set()
         plain = _unwrapped(inputs, "", secrets)
@@ -112,6 +124,8 @@ class _Monitor(pulumi_mocks.MockMonitor):
                 frozenset(secrets),
                 urn,
                 request.provider.rpartition("::")[0],
+                tuple(alias.urn for alias in getattr(request, "aliases", ())),
+                getattr(request, "deleteBeforeReplace", False),
             )
         )
 

@@ -23,12 +23,12 @@ def pods(user_ids: PodUserIds) -> dict[str, dict[str, Any]]:
     )
     job = PythonJob("n", "check-service", Program(sources("check_service"), "s", "ns", "i", "a", user_ids=user_ids), [], 60)
     return {
-        "store": object_store.stateful_set("ns", "i", "class", "1Gi", user_ids=user_ids),
+        "store": object_store.stateful_set("ns", "i", "claim", user_ids=user_ids),
         "setup": object_store.setup_job("n", "ns", "i", "bucket", "uid", "keys", user_ids=user_ids),
-        "database": postgres.stateful_set("ns", "i", "secret", "class", "1Gi", user_ids=user_ids),
+        "database": postgres.stateful_set("ns", "i", "secret", "claim", user_ids=user_ids),
         "registry": registry.deployment("registry", "ns", "i", [], user_ids=user_ids),
         "runtime": serving.serving_runtime("ns", "i", "1Gi", user_ids),
-        "service": serving.inference_service(spec),
+        "service": serving.inference_service(spec, {}),
         "job": python_job(job),
     }
 

@@ -5,7 +5,8 @@
     python tests/unit/policies/record.py local events.jsonl "$PWD/.local"
 
 writes tests/unit/policies/recorded/local.json. Values that Pulumi knows to be secret are already hidden in the stream. Only what
-belongs to the machine that recorded (folders, the fingerprint of a home) is replaced; nothing is written by hand.
+belongs to the machine that recorded (folders, the fingerprint of a home) is replaced, and the keys of Secrets are put back: the
+stream hides a Secret's whole map, while policies see its keys.
 """
 
 from __future__ import annotations
@@ -24,6 +25,17 @@ import yaml  # noqa: E402
 from policies.offline import Declared, Recording  # noqa: E402
 
 RECORDED = Path(__file__).with_name("recorded")
+_S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+# Resource -> keys of its stringData, as components/ declares them.
+HIDDEN_KEYS = {
+    "serving-api-key": ("api-key",),
+    "serving-storage-config": ("minio",),
+    "registry-database-secret": ("dsn", "password"),
+    "store-weights-reader": _S3_KEYS,
+    "store-weights-writer": _S3_KEYS,
+    "registrar-store-keys": _S3_KEYS,
+    "store-root": ("mc-host", "password", "user"),
+}
 
 
 def recording_of(stack: str, events: Path) -> Recording:
@@ -40,13 +52,19 @@ def recording_of(stack: str, events: Path) -> Recording:
             new["type"],
             urn.rpartition("::")[2],
             urn,
-            without_secrets(new.get("inputs") or {}),
+            _with_keys(urn.rpartition("::")[2], without_secrets(new.get("inputs") or {})),
             new.get("parent") or "",
             provider.rpartition("::")[0],
         )
     document = yaml.safe_load((PROJECT / f"Pulumi.{stack}.yaml").read_text())["config"]
     config = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
     return Recording(stack, tuple(resources.values()), config, f"pulumi preview -s {stack}")
+
+
+def _with_keys(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    if inputs.get("stringData") != "[secret]":
+        return inputs
+    return {**inputs, "stringData": dict.fromkeys(HIDDEN_KEYS[name], "[secret]")}
 
 
 def without_secrets(value: Any) -> Any:

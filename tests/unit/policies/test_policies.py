@@ -72,7 +72,7 @@ def test_a_stack_that_drops_its_store_is_told_what_it_would_lose(without: Callab
 
 
 def test_a_stack_that_drops_the_registrys_database_is_told_so(without: Callable[..., Recording]) -> None:
-    found = analyze(without("dev", "StatefulSet", "registry-database"), [BY_NAME["kept-data-stays"]])
+    found = analyze(without("dev", "PersistentVolumeClaim", "registry-data"), [BY_NAME["kept-data-stays"]])
     assert "no database of its own" in found[0].message
 
 
@@ -242,9 +242,9 @@ def test_a_stack_without_aws_resources_is_not_taken_for_one_of_small_checkpoints
     broken: Callable[..., Recording], config: dict[str, str], judged: bool
 ) -> None:
     def smaller(props: Any) -> None:
-        props["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "10Gi"
+        props["spec"]["resources"]["requests"]["storage"] = "10Gi"
 
-    recording = broken("dev", "StatefulSet", "minio", smaller)
+    recording = broken("dev", "PersistentVolumeClaim", "store-data", smaller)
     adopted = tuple(found for found in recording.resources if not found.token.startswith("aws:"))
     found = analyze(dataclasses.replace(recording, resources=adopted, config=config), [BY_NAME["store-holds-its-checkpoints"]])
     assert ["10 GiB for checkpoints of 67 GiB" in finding.message for finding in found] == ([True] if judged else [])
@@ -343,9 +343,9 @@ def test_what_controllers_or_others_make_is_not_missed(broken: Callable[..., Rec
         props["stringData"] = _UNKNOWN
 
     def old_class(props: Any) -> None:
-        props["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = "gp2"
+        props["spec"]["storageClassName"] = "gp2"
 
-    changes = [("Secret", "vllm-api-key", hide), ("StatefulSet", "minio", old_class)]
+    changes = [("Secret", "vllm-api-key", hide), ("PersistentVolumeClaim", "store-data", old_class)]
     changes += [("NodeGroup", "pool-l4-1gpu", lambda props: props.update(amiType="CUSTOM"))]
     for kind, name, change in changes:
         assert [finding for finding in analyze(broken("dev", kind, name, change)) if finding.mandatory] == []

@@ -47,6 +47,7 @@ SCENARIOS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "two-gpu-nodes": lambda config: config.update({f"{PREFIX}pools": {"groups": {"l4-1gpu": {"count": 2}}}}),
     "w4a16": _w4a16_instead_of_fp8,
     "larger-volume": lambda config: config.update({f"{PREFIX}objectStore": {"volumeSize": "300Gi"}}),
+    "smaller-volume": lambda config: config.update({f"{PREFIX}objectStore": {"volumeSize": "100Gi"}}),
     "misfit": lambda config: _service(config, "mistral-24b-fp8", cpuOffload="off"),
     "forbidden": lambda config: config.update({f"{PREFIX}images": {"overrides": {"engine": "docker.io/vllm/vllm-openai:latest"}}}),
     # The API of the cluster is asked in the preview, and does not answer: see main.

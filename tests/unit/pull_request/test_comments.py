@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mistral_on_l4.manifests.volumes import data_claim
 from mistral_on_l4.pull_request.comment import LIMIT_BYTES, Comment, marker, render
 from mistral_on_l4.pull_request.events import EventsError, between, preview_of, read_events
 from mistral_on_l4.pull_request.plans import Plan, read_plan
@@ -222,11 +223,40 @@ def test_unknown_operations_and_kinds_are_named_as_they_are(step: Step, summary:
 
 
 def test_losing_a_volume_blocks_until_it_is_allowed(step: Step, summary: dict[str, Any]) -> None:
-    gone = step("delete", "kubernetes:apps/v1:StatefulSet", old={"metadata": {"name": "postgres"}})
+    gone = step("delete", "kubernetes:core/v1:PersistentVolumeClaim", old={"metadata": {"name": "postgres"}})
     refused, allowed = comment(gone, summary), comment(gone, summary, allow_data_loss=True)
-    assert "data would be lost: StatefulSet `postgres`" in refused.blocked[0]
+    assert "data would be lost: PersistentVolumeClaim `postgres`" in refused.blocked[0]
     assert allowed.blocked == ()
-    assert "**Data at risk**: delete StatefulSet `postgres`" in allowed.text
+    assert "**Data at risk**: delete PersistentVolumeClaim `postgres`" in allowed.text
+
+
+@pytest.mark.parametrize(
+    ("op", "changes", "says"),
+    [
+        ("delete", None, "is no longer declared"),
+        ("replace", {"namespace": "elsewhere"}, "moves from namespace registries to elsewhere"),
+        ("replace", {"size": "5Gi"}, "shrinks from 10Gi to 5Gi"),
+        ("replace", {"storage_class": "gp2"}, "moves from storage class gp3 to gp2"),
+        ("replace", {}, "is replaced"),
+        ("update", {"size": "20Gi"}, None),
+    ],
+)
+def test_a_claim_of_the_stack_is_judged_as_the_program_judges_it(
+    step: Step, summary: dict[str, Any], op: str, changes: dict[str, str] | None, says: str | None
+) -> None:
+    def claim(namespace: str = "registries", storage_class: str = "gp3", size: str = "10Gi") -> dict[str, Any]:
+        return data_claim("registry", namespace, storage_class, size)
+
+    new = None if changes is None else claim(**changes)
+    found = comment(step(op, "kubernetes:core/v1:PersistentVolumeClaim", "registry-data", old=claim(), new=new), summary)
+    assert bool(found.blocked) is (says is not None)
+    if says:
+        assert f"the claim in registries {says} (registered models and versions cannot be brought back)" in found.text
+
+
+def test_a_server_without_claims_of_its_own_may_be_replaced(step: Step, summary: dict[str, Any]) -> None:
+    server = {"metadata": {"name": "minio"}, "spec": {"serviceName": "minio"}}
+    assert comment(step("replace", "kubernetes:apps/v1:StatefulSet", "minio", old=server, new=server), summary).blocked == ()
 
 
 def test_mandatory_findings_block_and_advice_does_not(summary: dict[str, Any]) -> None:

@@ -14,13 +14,13 @@ ROOT = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": "long-enough"}
 
 
 def test_the_stacks_own_arguments_are_understood() -> None:
-    spec = stateful_set("minio", "image", None, "1Gi", tls_secret="tls")["spec"]
+    spec = stateful_set("minio", "image", "claim", tls_secret="tls")["spec"]
     container = spec["template"]["spec"]["containers"][0]
     assert parse(container["args"]) == Options(Path("/data"), "", 9000, Path("/certs"))
 
 
 def test_the_stacks_own_probes_ask_where_the_stand_in_answers() -> None:
-    spec = stateful_set("minio", "image", None, "1Gi")["spec"]
+    spec = stateful_set("minio", "image", "claim")["spec"]
     container = spec["template"]["spec"]["containers"][0]
     paths = {container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert paths == {HEALTH_PATH}
