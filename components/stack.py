@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.runtime.config import CONFIG
+from pulumi.runtime.config import CONFIG, is_config_secret
 
 from components.hub_access import warn_of_unreadable
 from components.inference_service import InferenceService, ServingArgs
@@ -22,7 +22,7 @@ from components.script_jobs import JobPodArgs
 from components.secrets import StackSecrets, StackSecretsArgs
 from components.weights import SeederArgs
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.names import Kept
+from mistral_on_l4.config.names import UNREADABLE_SECRET, Kept
 from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_of_config
 from mistral_on_l4.manifests import object_store as store_manifests
 from mistral_on_l4.manifests import registry as registry_manifests
@@ -349,7 +349,9 @@ def _settings() -> Settings:
     config = {**json.loads(os.environ.get("PULUMI_CONFIG") or "{}"), **CONFIG.get()}
     source = f"Pulumi.{pulumi.get_stack()}.yaml"
     try:
-        settings = settings_of_config(config, source)
+        # Pulumi says which keys it keeps encrypted; a preview without the passphrase says so with its placeholder.
+        encrypted = {key for key, text in config.items() if is_config_secret(key) or text == UNREADABLE_SECRET}
+        settings = settings_of_config(config, source, encrypted)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
     for text in settings.deprecations:

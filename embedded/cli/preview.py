@@ -22,14 +22,14 @@ from embedded.toolchain.commands import ToolFailed
 from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.config.names import REHEARSAL_CHARTS
+from mistral_on_l4.config.names import REHEARSAL_CHARTS, UNREADABLE_SECRET
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer()
 
 # A folder of its own: a rehearsal's or a local stack's state is no "before" of an AWS stack.
 FOLDER = PREVIEW
-PLACEHOLDER = "not-decrypted-in-this-preview"
+PLACEHOLDER = UNREADABLE_SECRET
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

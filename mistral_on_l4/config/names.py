@@ -35,6 +35,8 @@ READER_SECRET = "weights-reader"
 
 # How a preview begins a warning of what an `up` is refused for; the comment on a pull request repeats such lines.
 UP_STOPS = "`pulumi up` will be refused: "
+# Stands for a secret of the configuration where its passphrase is not at hand.
+UNREADABLE_SECRET = "not-decrypted-in-this-preview"
 
 # Set by the environment of a local stack or a rehearsal: the version of the Kubernetes provider that lies there, if it is not the
 # SDK's own.

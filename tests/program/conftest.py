@@ -7,7 +7,7 @@ import json
 import runpy
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,20 @@ def local_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace_owners
 
 @pytest.fixture
 def run_program(project_folder: Path) -> Callable[..., Engine]:
-    """Runs __main__.py on a recording engine: run_program(stack="local", preview=False, engine=None, **config)."""
+    """Runs __main__.py on a recording engine: run_program(stack="local", preview=False, engine=None, in_clear=(), **config)."""
 
-    def program(stack: str = "local", preview: bool = False, engine: Engine | None = None, **config: Any) -> Engine:
+    def program(
+        stack: str = "local",
+        preview: bool = False,
+        engine: Engine | None = None,
+        in_clear: Collection[str] = (),
+        **config: Any,
+    ) -> Engine:
         document = yaml.safe_load((project_folder / f"Pulumi.{stack}.yaml").read_text())["config"]
         values = {key.partition(":")[2]: value for key, value in document.items() if key.startswith("mistral-on-l4:")} | config
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-        return run(lambda: runpy.run_path(str(project_folder / "__main__.py")), engine or answering_engine(), stack, texts, preview)
+        main = str(project_folder / "__main__.py")
+        return run(lambda: runpy.run_path(main), engine or answering_engine(), stack, texts, preview, in_clear)
 
     return program
 

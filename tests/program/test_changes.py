@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from mistral_on_l4.config.names import UNREADABLE_SECRET
 from mistral_on_l4.manifests.volumes import data_claim
 from tests.program.conftest import answering_engine
 from tests.support.engine import Engine
@@ -170,3 +171,14 @@ def test_outputs_hold_an_address_of_this_machine_beside_the_clusters_own(
     up({})
     assert set(exported["fromHere"]) == {"mistral-24b-full", "mistral-24b-fp8", "registry", "objectStore"}
     assert exported["usdPerHour"] == 5.58
+
+
+@pytest.mark.usefixtures("local_home")
+@pytest.mark.parametrize("key", ["apiKey", "hubToken"])
+def test_a_secret_in_clear_is_refused_by_the_program_too_and_not_repeated(run_program: Callable[..., Engine], key: str) -> None:
+    with pytest.raises(pulumi.RunError, match=f"`pulumi config set --secret mistral-on-l4:{key}` encrypts it") as refused:
+        run_program(in_clear=[key], **{key: "hunter2"})
+    assert "hunter2" not in str(refused.value)
+    assert run_program(**{key: "hunter2"}).resources
+    # What `demo preview` puts in its place where the passphrase is not at hand.
+    assert run_program(in_clear=[key], **{key: UNREADABLE_SECRET}).resources

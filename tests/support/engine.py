@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 from pulumi.runtime import mocks as pulumi_mocks
+
+from mistral_on_l4.config.settings import SECRET_KEYS
 
 # How Pulumi marks special values on the wire, and a secret among them.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -156,10 +158,15 @@ def run(
     stack: str = "local",
     config: Mapping[str, str] | None = None,
     preview: bool = False,
+    in_clear: Collection[str] = (),
 ) -> Engine:
-    """Runs a program against the engine until nothing is left to register, and returns the engine."""
+    """Runs a program against the engine until nothing is left to register, and returns the engine.
+
+    in_clear: those of the project's secrets that Pulumi does not keep encrypted.
+    """
     whole = {key if ":" in key else f"mistral-on-l4:{key}": value for key, value in (config or {}).items()}
-    pulumi.runtime.set_all_config(whole)
+    secret = [f"mistral-on-l4:{key}" for key in SECRET_KEYS if key not in in_clear]
+    pulumi.runtime.set_all_config(whole, secret)
 
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(engine, project="mistral-on-l4", stack=stack, preview=preview, monitor=_Monitor(engine))
