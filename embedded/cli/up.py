@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import requests
 import typer
 from rich.console import Console
 
@@ -12,7 +13,8 @@ from embedded.home import LocalHome
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
 from mistral_on_l4.cli.stacks import connection_to, stack_settings
-from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cli.status import registered_models, registry_problem
+from mistral_on_l4.cluster.connection import Connection, NoConnection
 from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
 
 _READY_SECONDS = 180.0
@@ -33,6 +35,7 @@ def up() -> None:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
     with connection_to(settings) as connection:
         states = _ready_services(connection, console)
+        console.print(f"models in the registry: {', '.join(_registered(connection))}", style="dim")
         console.rule("one question to each service", style="dim", align="left")
         answers = ask_all(connection, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
     for name, (_, answer) in answers.items():
@@ -43,6 +46,17 @@ def up() -> None:
     console.print(
         'next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim"
     )
+
+
+def _registered(connection: Connection) -> list[str]:
+    """The models in the registry. Raises Failure where it does not answer, or lost what was registered."""
+    try:
+        names = [model["name"] for model in registered_models(connection)]
+    except (requests.RequestException, NoConnection) as error:
+        raise Failure(registry_problem(connection, error)) from None
+    if not names:
+        raise Failure("the model registry holds no model, though the services are registered there: `demo status` shows its Jobs")
+    return names
 
 
 def _ready_services(connection: Connection, console: Console) -> list[ServiceState]:

@@ -32,11 +32,11 @@ def status(
         states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
         jobs = _jobs(connection.client, settings)
         try:
-            models: list[dict[str, str]] | None = _registered_models(connection)
+            models: list[dict[str, str]] | None = registered_models(connection)
             problems = []
         except (requests.RequestException, NoConnection) as error:
             # What else is known is shown all the same.
-            models, problems = None, [_registry_problem(connection, error)]
+            models, problems = None, [registry_problem(connection, error)]
     if as_json:
         print(json.dumps({"services": [vars(state) for state in states], "jobs": jobs, "registeredModels": models}, indent=2))
     else:
@@ -92,7 +92,7 @@ def _says(client: KubeClient, pod: Mapping[str, Any]) -> str:
     return text.strip()
 
 
-def _registered_models(connection: Connection) -> list[dict[str, str]]:
+def registered_models(connection: Connection) -> list[dict[str, str]]:
     """Name, id and state of every model in the registry, over its v1alpha3 REST API. Raises RequestException, NoConnection."""
     settings = connection.settings
     try:
@@ -107,7 +107,7 @@ def _registered_models(connection: Connection) -> list[dict[str, str]]:
     return [{"name": item["name"], "id": item["id"], "state": item.get("state", "")} for item in items]
 
 
-def _registry_problem(connection: Connection, error: Exception) -> str:
+def registry_problem(connection: Connection, error: Exception) -> str:
     """Why the registry does not answer, by its pod where that knows it."""
     selector = f"app.kubernetes.io/name={connection.settings.registry.name}"
     pods = connection.client.list("v1", "Pod", connection.settings.namespaces.registry, label_selector=selector)["items"]

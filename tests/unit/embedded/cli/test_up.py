@@ -1,0 +1,41 @@
+"""What `demo up` looks at before it says that all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+import requests
+
+from embedded.cli import up
+from mistral_on_l4.cli import Failure, status
+from mistral_on_l4.cluster.connection import Connection
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A registry that holds these models, or does not answer."""
+
+    def holds(*names: str, away: bool = False) -> Any:
+        found = create_autospec(status.registered_models)
+        found.return_value = [{"name": name, "id": "1", "state": "LIVE"} for name in names]
+        found.side_effect = requests.ConnectionError() if away else None
+        problem = create_autospec(status.registry_problem, return_value="the model registry does not answer: ConnectionError")
+        monkeypatch.setattr(up, "registered_models", found)
+        monkeypatch.setattr(up, "registry_problem", problem)
+        return create_autospec(Connection, instance=True)
+
+    return holds
+
+
+def test_the_models_that_the_registry_holds_are_named(registry: Callable[..., Any]) -> None:
+    assert up._registered(registry("a", "b")) == ["a", "b"]
+
+
+def test_a_registry_that_lost_its_models_or_is_away_is_no_success(registry: Callable[..., Any]) -> None:
+    with pytest.raises(Failure, match="holds no model"):
+        up._registered(registry())
+    with pytest.raises(Failure, match="does not answer"):
+        up._registered(registry(away=True))
