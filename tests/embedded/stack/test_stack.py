@@ -233,6 +233,37 @@ def test_an_update_of_arguments_returns_only_when_the_new_pod_is_ready(changed: 
     assert not any("4096" in argument for argument in pod_of(changed, "mistral-24b-fp8")["spec"]["containers"][0]["args"])
 
 
+def claims(stack: Any) -> dict[str, tuple[str, str]]:
+    """(uid, size) of each claim with data, by what it keeps."""
+    found = stack.get("pvc", "-A", "-l", "mistral-on-l4/data")["items"]
+    return {
+        claim["metadata"]["labels"]["mistral-on-l4/data"]: (claim["metadata"]["uid"], claim["status"]["capacity"]["storage"])
+        for claim in found
+    }
+
+
+def test_volumes_grow_in_place_and_a_new_service_takes_the_gpu_of_the_old_one(changed: Any) -> None:
+    before = claims(changed)
+    swapped = {"mistral-24b-fp8": {"enabled": False}, "mistral-24b-w4a16": {"enabled": True}}
+    configure(changed, objectStore={"volumeSize": "20Gi"}, registry={"volumeSize": "6Gi"}, services=swapped)
+    assert "mistral-24b-fp8, which goes first" in changed.pulumi("preview").stdout
+    changed.pulumi("up", "--yes", "--skip-preview")
+    assert claims(changed) == {"store": (before["store"][0], "20Gi"), "registry": (before["registry"][0], "6Gi")}
+    # And back, which the volumes cannot without a loss.
+    configure(changed, objectStore={"volumeSize": "10Gi"}, registry={"volumeSize": "5Gi"}, services={})
+    refused = changed.pulumi("up", "--yes", "--skip-preview", check=False)
+    assert refused.returncode != 0
+    assert "shrinks from 20Gi to 10Gi" in refused.stdout
+    assert "shrinks from 6Gi to 5Gi" in refused.stdout
+    configure(changed, allowDataLoss=["store", "registry"])
+    changed.pulumi("up", "--yes", "--skip-preview")
+    after = claims(changed)
+    assert {key: size for key, (_, size) in after.items()} == {"store": "10Gi", "registry": "5Gi"}
+    assert after["store"][0] != before["store"][0]
+    key = changed.outputs()["apiKey"]
+    assert [chat(changed, service, key).status_code for service in SERVICES] == [200, 200]
+
+
 @pytest.fixture
 def taken_gpu(stack: Any) -> Iterator[None]:
     """Somebody else's pod that waits for a GPU of the pool and takes the next one that appears."""
