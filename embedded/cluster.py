@@ -56,6 +56,9 @@ def start(home: LocalHome, report: Report | None = None) -> ClusterInfo:
         with _locked(home, report):
             home.make()
             processes.end_strays(home)
+            if processes.find(home, "agent") is None:
+                # One that runs may be about to write a pod down.
+                sandbox.end_unrecorded(home.pods)
             for log in home.logs.glob("*.log"):
                 _keep_small(log)
             cluster = _prepare(home, {name: str(path) for name, path in tools.items()})

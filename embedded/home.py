@@ -24,6 +24,10 @@ STORAGE_PROVISIONER = "mistral-on-l4/local-path"
 INNER = REHEARSAL, PREVIEW = "rehearsal", "preview"
 
 
+class NotOurs(Exception):
+    """The home belongs to another checkout, or was moved. One line that names both places and says what to do."""
+
+
 class NoCluster(Exception):
     """No local cluster was started in this home."""
 
@@ -109,6 +113,11 @@ class LocalHome:
         return self.root / "cluster.json"
 
     @property
+    def owner_file(self) -> Path:
+        """Which checkout's program made this home, and where it lay then."""
+        return self.root / "owner.json"
+
+    @property
     def command_lock(self) -> Path:
         """Held by the command that brings the stack up or down."""
         return self.root / "command.lock"
@@ -138,6 +147,36 @@ class LocalHome:
             self.backend,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
+        if not self.owner_file.exists():
+            write_whole(self.owner_file, json.dumps({"checkout": str(CHECKOUT), "home": str(self.root)}) + "\n")
+
+    def check_owner(self, purging: bool = False) -> None:
+        """Refuses the home of another checkout, and one that was moved, unless it is about to be purged. Raises NotOurs.
+
+        Volumes, certificates and the state name the home by its path, so a moved one cannot go on.
+        """
+        try:
+            owner = json.loads(self.owner_file.read_text())
+            checkout, root = Path(owner["checkout"]), Path(owner["home"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # None yet, or one of an older version.
+            return
+        if root != self.root and not root.exists():
+            if not purging:
+                raise NotOurs(
+                    f"the stack in {self.root} was made in {root} and cannot run elsewhere: move it back, or `make venv` and "
+                    "`demo down --purge` here, which drops it"
+                )
+        elif checkout != CHECKOUT and (checkout / "Pulumi.yaml").exists():
+            raise NotOurs(
+                f"the stack in {self.root} belongs to the checkout {checkout}, and this is {CHECKOUT}: run the command there, or "
+                f"`unset {HOME_VARIABLE}` for this checkout's own stack"
+            )
+        elif checkout != CHECKOUT:
+            raise NotOurs(
+                f"the stack in {self.root} belongs to the checkout {checkout}, which is gone, and this is {CHECKOUT}: "
+                f"`rm {self.owner_file}` makes it this one's, `unset {HOME_VARIABLE}` leaves it alone"
+            )
 
     def cluster(self) -> ClusterInfo:
         """What the last start wrote down. Raises NoCluster."""

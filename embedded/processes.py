@@ -17,6 +17,10 @@ from mistral_on_l4.files import write_whole
 
 # How long the end of a killed process may take where memory or disks are short: gigabytes are given back page by page.
 KILL_SECONDS = 30.0
+# In the environment of every process that outlives its command: the home that it belongs to, wherever the home's files went.
+OWNER_MARK = "MISTRAL_ON_L4_PROCESS_OF"
+# The same of a pod's first process, which outlives the agent as well.
+POD_MARK = "MISTRAL_ON_L4_POD_OF"
 # Every process that is started here by name.
 LOGGED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "hub", "agent", "service-proxy")
 
@@ -69,7 +73,7 @@ def start(
 ) -> Running:
     """Starts a command in a session of its own, its output in logs/NAME.log, its pid in run/NAME.json.
 
-    A process of that name that still runs is returned as it is. env replaces the environment, when given.
+    A process of that name that still runs is returned as it is. env replaces the environment, when given; the mark is added.
     """
     if (running := find(home, name)) is not None:
         return running
@@ -79,7 +83,13 @@ def start(
         out.write(f"--- {name} started {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n".encode())
         out.flush()
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd, start_new_session=True
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**(os.environ if env is None else env), **mark(home)},
+            cwd=cwd,
+            start_new_session=True,
         )
     running = Running(name, process.pid, start_time(process.pid) or 0, log)
     write_whole(_file(home, name), json.dumps({"pid": running.pid, "started": running.started}))
@@ -102,14 +112,40 @@ def names(home: LocalHome) -> list[str]:
     return sorted(path.stem for path in home.run.glob("*.json"))
 
 
-def end_strays(home: LocalHome) -> int:
-    """Kills what a command started and was killed before it could write down; the number of processes.
+def mark(home: LocalHome) -> dict[str, str]:
+    """What a process of this home has in its environment, so that it is found without any file of the home."""
+    return {OWNER_MARK: str(home.root)}
 
-    Each has its output in its log here, as nothing else has, and belongs to no session that is written down. Raises ProcessFailed.
+
+def marked(root: Path | str, name: str = OWNER_MARK) -> list[int]:
+    """Processes with this mark of a home, which need not exist any more."""
+    wanted = f"{name}={root}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            # Unreadable: it ended meanwhile, or is another user's.
+            with suppress(OSError):
+                if wanted in folder.joinpath("environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def end_strays(home: LocalHome) -> int:
+    """Kills what was started for this home and is not written down in it; the number of processes. Raises ProcessFailed.
+
+    A command was killed before it could write, or the home was removed under a running cluster. Each has the home's mark, or its
+    output in a log here, as nothing else has, and belongs to no session that is written down.
     """
     sessions = {running.pid for name in names(home) if (running := find(home, name)) is not None}
     logs = {Path(os.path.realpath(home.logs), f"{name}.log") for name in LOGGED}
-    return kill(pid for pid, file in outputs() if file in logs and _session(pid) not in sessions)
+    strays = {pid for pid, file in outputs() if file in logs} | set(marked(home.root))
+    return kill(pid for pid in strays if _session(pid) not in sessions)
+
+
+def end_all_of(root: Path) -> int:
+    """Kills every process of a home that is gone, its pods with them; their number. Raises ProcessFailed."""
+    # An agent that still ran would start pods again.
+    return kill(marked(root)) + kill(marked(root, POD_MARK))
 
 
 def outputs() -> Iterator[tuple[int, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 from embedded.agent import frames
 from embedded.agent.sandbox import boot_command
 from embedded.home import ClusterInfo
+from embedded.processes import OWNER_MARK
 from mistral_on_l4.cluster.client import Object
 
 _log = logging.getLogger(__name__)
@@ -142,7 +144,7 @@ class Proxy:
                 stderr=out,
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
-                env={"PATH": "/usr/bin:/bin"},
+                env={"PATH": "/usr/bin:/bin", OWNER_MARK: os.environ.get(OWNER_MARK, "")},
             )
         theirs.close()
         ours.settimeout(30.0)

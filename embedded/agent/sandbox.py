@@ -18,7 +18,7 @@ from typing import Any
 
 from embedded.agent import frames
 from embedded.home import CHECKOUT
-from embedded.processes import KILL_SECONDS, kill, outputs, start_time
+from embedded.processes import KILL_SECONDS, OWNER_MARK, POD_MARK, kill, marked, outputs, start_time
 from mistral_on_l4.files import write_whole
 
 _SOCKET = "s"
@@ -106,7 +106,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(listener.fileno(),),
-            env={"PATH": os.defpath},
+            env={"PATH": os.defpath, POD_MARK: os.environ.get(OWNER_MARK, "")},
             cwd="/",
             start_new_session=True,
         )
@@ -256,9 +256,14 @@ def end_all(pods: Path) -> int:
 
 
 def end_unrecorded(pods: Path) -> int:
-    """Kills first processes that an agent started and was killed before it could write down; their number. Raises ProcessFailed."""
+    """Kills first processes of pods that no folder here records; their number. Raises ProcessFailed.
+
+    An agent was killed before it could write one down, or the home was removed under it.
+    """
     logs = {Path(os.path.realpath(folder), _LOG): folder for folder in (pods.iterdir() if pods.is_dir() else ())}
-    return kill(pid for pid, file in outputs() if file in logs and (_recorded(logs[file]) or (None,))[0] != pid)
+    recorded = {(_recorded(folder) or (None,))[0] for folder in logs.values()}
+    strays = {pid for pid, file in outputs() if file in logs} | set(marked(pods.parent, POD_MARK))
+    return kill(strays - recorded)
 
 
 def remove(folder: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from embedded import cluster
-from embedded.cli.local_pulumi import alone, has_resources, pulumi_of, run_pulumi
-from embedded.home import ClusterInfo, LocalHome, NoCluster
+from embedded import addresses, cluster, processes
+from embedded.cli.local_pulumi import alone, own_home, pulumi_of, run_pulumi, set_right
+from embedded.cli.states import has_resources, other_stacks
+from embedded.home import INNER, ClusterInfo, LocalHome, NoCluster
 from embedded.leftovers import leftovers
 from mistral_on_l4.cli import Failure, terminal
 
@@ -24,8 +25,14 @@ def down(
     console = terminal.console()
     home = LocalHome.default()
     if not home.root.exists():
-        console.print(f"nothing to take down: there is no {home.root}")
+        _stop_without_home(home, console)
         return
+    home = own_home(console, purging=purge)
+    if purge and (others := other_stacks(home)):
+        raise Failure(
+            f"a purge of {home.root} would also forget the state of {', '.join(others)}: `pulumi destroy --stack NAME` first, or "
+            "`pulumi stack rm --force NAME` for one that may be forgotten"
+        )
     # An `up` beside it would go on in a cluster that is being stopped.
     with alone(home, console) as lock:
         try:
@@ -39,6 +46,22 @@ def down(
     if left:
         raise Failure("left behind:\n  " + "\n  ".join(left))
     console.print("the cluster is stopped: no process, port, mount or volume of it is left" + (", nor its data" if purge else ""))
+
+
+def _stop_without_home(home: LocalHome, console: Console) -> None:
+    """Stops what still runs of a cluster whose home was removed under it: its data are gone. Raises Failure."""
+    roots = [home.root, *(home.root / name for name in INNER)]
+    try:
+        ended = sum(processes.end_all_of(root) for root in roots)
+    except processes.ProcessFailed as error:
+        raise Failure(str(error)) from None
+    if not ended:
+        console.print(f"nothing to take down: there is no {home.root}")
+        return
+    if left := [line for root in roots for line in leftovers(LocalHome(root), None)]:
+        raise Failure("left behind:\n  " + "\n  ".join(left))
+    addresses.forget_range(home)
+    console.print(f"{home.root} was removed under a running cluster: its {ended} processes are stopped")
 
 
 def _stop(home: LocalHome, purge: bool) -> list[str]:
@@ -63,6 +86,7 @@ def _destroy(home: LocalHome, console: Console, lock: int) -> None:
         return
     # Destroying needs the cluster: what a crash or a reboot stopped is started again first.
     with pulumi_of(home, console) as environment:
+        set_right(home, console, environment)
         console.rule("pulumi destroy", style="dim", align="left")
         code = run_pulumi(["destroy", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:

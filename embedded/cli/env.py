@@ -7,13 +7,17 @@ import shlex
 import sys
 
 from embedded import plugins
-from embedded.home import LocalHome, NoCluster
+from embedded.home import LocalHome, NoCluster, NotOurs
 
 
 def main() -> int:
     home = LocalHome.default()
     try:
+        home.check_owner()
         environment = plugins.pulumi_environment(home, home.cluster())
+    except NotOurs as error:
+        print(error, file=sys.stderr)
+        return 1
     except NoCluster as error:
         print(f"{error}: run `make up` first", file=sys.stderr)
         return 1

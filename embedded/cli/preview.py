@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from embedded import charts, plugins
-from embedded.cli.local_pulumi import local_pulumi
+from embedded.cli.local_pulumi import local_pulumi, own_home
 from embedded.home import PREVIEW, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
 from embedded.plugins.aws.assumed import assume
@@ -41,7 +41,7 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
         with local_pulumi(console) as environment:
             code = run_preview(stack, environment, context.args)
     else:
-        home = LocalHome(LocalHome.default().root / FOLDER)
+        home = LocalHome(own_home().root / FOLDER)
         environment = detached_environment(home, stack, console)
         ledger = Ledger(Path(environment[LEDGER_VARIABLE]), settings.region)
         if assumed := assume(ledger, cluster_name(settings, stack), settings):

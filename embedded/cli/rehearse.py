@@ -17,7 +17,7 @@ from rich.console import Console
 
 from embedded import cluster, crds, kserve, plugins
 from embedded.charts import lay_charts
-from embedded.cli.local_pulumi import alone
+from embedded.cli.local_pulumi import alone, own_home
 from embedded.home import REHEARSAL, ClusterInfo, LocalHome
 from embedded.plugins.aws import LEDGER_VARIABLE
 from embedded.plugins.aws.controllers import Controllers
@@ -78,8 +78,9 @@ def rehearse(
         chosen = frozenset(Switch) if every else switches(with_ or ())
     except ValueError as error:
         raise Failure(str(error), 2) from None
-    home = LocalHome(LocalHome.default().root / FOLDER)
     console = terminal.console()
+    home = LocalHome(own_home().root / FOLDER)
+    console.print(f"a rehearsal of stack {stack} in {home.root}", style="dim", markup=False, highlight=False, soft_wrap=True)
     _clear_away(home, console)
     with alone(home, console):
         theatre = _play(home, stack, settings, Script(seed, calm, chosen, keep), console)

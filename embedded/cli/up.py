@@ -8,8 +8,8 @@ import requests
 import typer
 from rich.console import Console
 
-from embedded.cli.local_pulumi import LOCAL_STACK, alone, pulumi_of, run_pulumi
-from embedded.home import LocalHome
+from embedded.cli.local_pulumi import alone, own_home, pulumi_of, run_pulumi, set_right
+from embedded.cli.states import LOCAL_STACK
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
 from mistral_on_l4.cli.stacks import connection_to, stack_settings
@@ -27,10 +27,12 @@ def up() -> None:
     """Bring the local stack up and ask both services a question."""
     console = terminal.console()
     settings = stack_settings(LOCAL_STACK)
-    home = LocalHome.default()
+    home = own_home(console)
     with alone(home, console) as lock, pulumi_of(home, console) as environment:
+        set_right(home, console, environment)
         console.rule("pulumi up", style="dim", align="left")
-        code = run_pulumi(["up", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
+        # What was changed or deleted behind Pulumi's back is seen by a refresh only.
+        code = run_pulumi(["up", "--refresh", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
     with connection_to(settings) as connection:
@@ -67,9 +69,13 @@ def _ready_services(connection: Connection, console: Console) -> list[ServiceSta
     end = time.monotonic() + _READY_SECONDS
     said: str | None = None
     while True:
-        states = in_stack_order(services(connection.client, connection.settings.namespaces.services), connection.settings)
+        found = services(connection.client, connection.settings.namespaces.services)
+        # Somebody else's in the same namespace are none of this stack's business.
+        states = in_stack_order([state for state in found if state.ours], connection.settings)
         waiting = [f"{state.name}: {state.problem}" for state in states if not state.ready]
         if not waiting:
+            for other in (state for state in found if not state.ours and not state.ready):
+                console.print(f"not ready, and not this stack's: {other.name}: {other.problem}", style="dim", markup=False)
             return states
         if time.monotonic() > end:
             raise Failure(f"not ready after {_READY_SECONDS:.0f} s: {'; '.join(waiting)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
+from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.manifests.metadata import PREDICTED_TPOT_ANNOTATION, PREDICTED_TTFT_ANNOTATION
 from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
 
@@ -30,7 +31,10 @@ _TROUBLE = {
 
 @dataclass(frozen=True)
 class ServiceState:
-    """One InferenceService as it is. gpus: limit of its newest pod; problem: why it is not ready, or None."""
+    """One InferenceService as it is.
+
+    gpus: limit of its newest pod; problem: why it is not ready, or None; ours: whether a stack of this project has made it.
+    """
 
     name: str
     ready: bool
@@ -41,6 +45,7 @@ class ServiceState:
     predicted_ttft_ms: float | None
     predicted_tpot_ms: float | None
     problem: str | None
+    ours: bool = True
 
 
 def services(client: KubeClient, namespace: str) -> list[ServiceState]:
@@ -77,6 +82,7 @@ def _state(item: Object, pods: list[Object]) -> ServiceState:
         predicted_ttft_ms=_number(annotations.get(PREDICTED_TTFT_ANNOTATION)),
         predicted_tpot_ms=_number(annotations.get(PREDICTED_TPOT_ANNOTATION)),
         problem=None if ready else (pod_problem(pod) if pod else None) or _service_problem(item),
+        ours=(meta.get("labels") or {}).get("app.kubernetes.io/part-of") == PROJECT,
     )
 
 

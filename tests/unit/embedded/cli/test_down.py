@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from embedded import cluster, kserve, processes
-from embedded.cli import down, preview, rehearse
-from embedded.home import INNER, LocalHome
+from embedded.cli import down, env, preview, rehearse, up
+from embedded.home import CHECKOUT, INNER, LocalHome
 from embedded.toolchain.locks import LockBusy, held
 from mistral_on_l4.cli import Failure
 
@@ -150,3 +153,86 @@ def test_a_rehearsal_takes_down_what_a_killed_one_has_left_and_keeps_another_fro
 
 def test_homes_inside_a_home_are_known() -> None:
     assert set(INNER) == {rehearse.FOLDER, preview.FOLDER}
+
+
+def write_owner(home: LocalHome, checkout: Path, root: Path | None = None) -> None:
+    home.owner_file.write_text(json.dumps({"checkout": str(checkout), "home": str(root or home.root)}))
+
+
+@pytest.mark.parametrize("command", [down.app, up.app, rehearse.app, preview.app])
+def test_the_home_of_another_checkout_is_refused_and_both_are_named(home: LocalHome, tmp_path: Path, command: typer.Typer) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Pulumi.yaml").touch()
+    write_owner(home, other)
+    said = str(CliRunner().invoke(command, []).exception)
+    assert said.startswith(f"the stack in {home.root} belongs to the checkout {other}, and this is {CHECKOUT}: ")
+    assert "\n" not in said
+
+
+def test_exports_of_another_checkouts_home_are_refused(home: LocalHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_owner(home, tmp_path / "gone")
+    assert env.main() == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"belongs to the checkout {tmp_path / 'gone'}, which is gone" in said.err
+
+
+def test_a_moved_home_goes_on_nowhere_and_may_be_purged(bare: LocalHome, tmp_path: Path) -> None:
+    bare.make()
+    write_owner(bare, tmp_path / "old-checkout", tmp_path / "old-checkout" / ".local")
+    said = str(CliRunner().invoke(down.app, []).exception)
+    assert f"was made in {tmp_path / 'old-checkout' / '.local'} and cannot run elsewhere: move it back" in said
+    purge(bare)
+
+
+def test_a_purge_that_would_forget_another_stack_is_refused_before_anything_is_stopped(bare: LocalHome) -> None:
+    bare.make()
+    running = processes.start(bare, "hub", ["sleep", "600"])
+    state = bare.backend / ".pulumi/stacks/mistral-on-l4/dev.json"
+    state.parent.mkdir(parents=True)
+    vpc = {"type": "aws:ec2/vpc:Vpc"}
+    state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [vpc, vpc]}}}))
+    try:
+        ended = CliRunner().invoke(down.app, ["--purge"])
+        assert "would also forget the state of dev (2 resources): `pulumi destroy --stack NAME` first" in str(ended.exception)
+        assert running.alive
+        assert state.exists()
+        state.unlink()
+        purge(bare)
+    finally:
+        processes.kill([running.pid] if running.alive else [])
+
+
+def test_a_cluster_whose_home_was_removed_is_found_and_stopped(bare: LocalHome) -> None:
+    bare.make()
+    inner = LocalHome(bare.root / rehearse.FOLDER)
+    inner.make()
+    started = [processes.start(each, "hub", ["sleep", "600"], env={}) for each in (bare, inner)]
+    pod = subprocess.Popen(["sleep", "600"], env={processes.POD_MARK: str(bare.root)})
+    try:
+        shutil.rmtree(bare.root)
+        ended = CliRunner().invoke(down.app, [])
+        assert ended.exit_code == 0, ended.exception
+        assert "its 3 processes are stopped" in ended.output.replace("\n", " ")
+        assert not any(running.alive for running in started)
+        assert processes.start_time(pod.pid) is None
+        assert "nothing to take down" in CliRunner().invoke(down.app, []).output
+    finally:
+        processes.kill(running.pid for running in started if running.alive)
+        pod.kill()
+
+
+def test_a_start_in_a_new_home_ends_what_ran_for_the_removed_one(bare: LocalHome) -> None:
+    bare.make()
+    before = processes.start(bare, "etcd", ["sleep", "600"])
+    shutil.rmtree(bare.root)
+    bare.make()
+    now = processes.start(bare, "etcd", ["sleep", "600"])
+    try:
+        assert processes.end_strays(bare) == 1
+        assert not before.alive
+        assert now.alive
+    finally:
+        processes.stop(bare, "etcd")
+        processes.kill([before.pid] if before.alive else [])
