@@ -21,8 +21,9 @@ KILL_SECONDS = 30.0
 OWNER_MARK = "MISTRAL_ON_L4_PROCESS_OF"
 # The same of a pod's first process, which outlives the agent as well.
 POD_MARK = "MISTRAL_ON_L4_POD_OF"
-# Every process that is started here by name.
-LOGGED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "hub", "agent", "service-proxy")
+# Every process that is started here by name; the parts of a cluster that runs.
+PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kserve-manager", "hub", "agent")
+LOGGED = (*PARTS, "service-proxy")
 
 
 class ProcessFailed(Exception):

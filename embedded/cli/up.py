@@ -35,7 +35,7 @@ def up() -> None:
         code = run_pulumi(["up", "--refresh", "--yes", "--skip-preview", "--suppress-permalink=true"], environment, lock)
     if code:
         raise Failure("`pulumi up` did not finish, see above; `demo status` shows what runs, and `make up` goes on from here", code)
-    with connection_to(settings) as connection:
+    with connection_to(settings, LOCAL_STACK) as connection:
         states = _ready_services(connection, console)
         console.print(f"models in the registry: {', '.join(_registered(connection))}", style="dim")
         console.rule("one question to each service", style="dim", align="left")

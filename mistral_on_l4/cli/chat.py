@@ -31,7 +31,7 @@ def chat(
     """Ask the services of a stack a question, side by side."""
     console = terminal.console()
     settings = stack_settings(stack)
-    with connection_to(settings) as connection:
+    with connection_to(settings, stack) as connection:
         states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
         if not states:
             raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")

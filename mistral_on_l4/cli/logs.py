@@ -28,7 +28,7 @@ def logs(
     stack: StackOption = "local",
 ) -> None:
     """Print the log of a pod of a stack's cluster."""
-    with connection_to(stack_settings(stack)) as connection:
+    with connection_to(stack_settings(stack), stack) as connection:
         newest, *others = find_pods(connection.client.list("v1", "Pod", namespace)["items"], pod, namespace)
         if others:
             also = ", ".join(other["metadata"]["name"] for other in others)

@@ -13,7 +13,11 @@ import yaml
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
 from mistral_on_l4.cluster.connection import Connection, NoConnection, connect
+from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
+
+# An API server whose etcd hangs responds after half a minute, or never.
+_PROBE_SECONDS = 4.0
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack: reads Pulumi.STACK.yaml.", show_default=True)]
 
@@ -49,12 +53,31 @@ def project_folder() -> Path:
 
 
 @contextmanager
-def connection_to(settings: Settings) -> Iterator[Connection]:
-    """`connect`, with its errors as Failures."""
+def connection_to(settings: Settings, stack: str) -> Iterator[Connection]:
+    """`connect`, with its errors as Failures; refuses a cluster whose namespace belongs to another stack."""
     try:
         with connect(settings) as connection:
+            if connection.local is not None and connection.local.outage:
+                raise Failure(connection.local.outage)
+            _refuse_another_stack(connection, stack)
             yield connection
     except Unreachable as error:
         raise Failure(f"{error}{': `make up` starts it again' if settings.traits.embedded else ''}") from None
     except (NoConnection, ApiError) as error:
         raise Failure(str(error)) from None
+
+
+def _refuse_another_stack(connection: Connection, stack: str) -> None:
+    """Raises Failure; Unreachable for an API that takes its time, as one without its etcd does."""
+    namespace = connection.settings.namespaces.services
+    try:
+        found = connection.client.request("GET", f"/api/v1/namespaces/{namespace}", timeout=_PROBE_SECONDS)
+    except ApiError as error:
+        # None yet, or of somebody who may read what is in it and not the namespace itself.
+        if error.status in (403, 404):
+            return
+        raise
+    owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
+    if owner not in (None, stack):
+        where = "the local cluster" if connection.local else "the cluster that kubectl points at (KUBECONFIG)"
+        raise Failure(f"namespace {namespace} of {where} is stack {owner}'s, not {stack}'s: log in to the cluster of stack {stack}")

@@ -28,7 +28,7 @@ def status(
 ) -> None:
     """Show services, weights and registry entries of a running stack. Exit code 1 if a service is not ready."""
     settings = stack_settings(stack)
-    with connection_to(settings) as connection:
+    with connection_to(settings, stack) as connection:
         states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
         jobs = _jobs(connection.client, settings)
         try:
@@ -45,7 +45,10 @@ def status(
             console.print(table)
     if not states:
         problems.insert(0, f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
-    problems[:0] = [f"{state.name}: {state.problem}" for state in states if not state.ready]
+    problems[:0] = [f"{state.name}: {state.problem}" for state in states if state.ours and not state.ready]
+    if connection.local is not None and connection.local.down:
+        names = ", ".join(connection.local.down)
+        problems.insert(0, f"{names} of the local cluster does not run, so what is shown may be old: `make up` starts it again")
     if problems:
         raise Failure("; ".join(problems))
 
@@ -121,8 +124,12 @@ def _services_table(states: list[ServiceState]) -> Table:
         table.add_column(column, overflow="fold")
     for state in states:
         ready = "[green]True[/green]" if state.ready else "[red]False[/red]"
-        table.add_row(state.name, ready, str(state.gpus), state.node or "-", str(state.restarts), state.problem or "")
+        table.add_row(state.name, ready, str(state.gpus), state.node or "-", str(state.restarts), _why_not(state))
     return table
+
+
+def _why_not(state: ServiceState) -> str:
+    return (state.problem or "") if state.ours else f"not of this stack{f': {state.problem}' if state.problem else ''}"
 
 
 def _jobs_table(jobs: list[dict[str, Any]]) -> Table:

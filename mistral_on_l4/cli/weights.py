@@ -43,7 +43,7 @@ def status(stack: StackOption = "local") -> None:
     for column in ("prefix", "checkpoint", "commit", "files", "size", "state"):
         table.add_column(column, overflow="fold")
     problems: dict[str, str] = {}
-    with store_of(settings) as store:
+    with store_of(settings, stack) as store:
         for prefix in prefixes(settings):
             manifest = read_manifest(store, prefix)
             objects = store.objects(prefix)
@@ -72,7 +72,7 @@ def verify(
     """Read every file back from the bucket and compare its SHA-256 with the manifest. Exit code 1 if anything differs."""
     settings = stack_settings(stack)
     problems: list[str] = []
-    with store_of(settings) as store:
+    with store_of(settings, stack) as store:
         for prefix in prefixes(settings):
             differences = read_all_back(store, prefix, Stop(), content=not listing)
             problems += [f"{prefix} {problem}" for problem in differences]
@@ -92,7 +92,7 @@ def prune(
     stacks may share, only the prefixes of this stack's services are looked at.
     """
     settings = stack_settings(stack)
-    with store_of(settings) as store:
+    with store_of(settings, stack) as store:
         objects, uploads, skipped = _prunable(store, prefixes(settings), shared=settings.object_store.kind == "external")
         for prefix in skipped:
             print(f"{prefix} has no manifest: a Job may be writing it, left alone")
@@ -146,9 +146,9 @@ def prefixes(settings: Settings) -> list[str]:
 
 
 @contextmanager
-def store_of(settings: Settings) -> Iterator[Store]:
+def store_of(settings: Settings, stack: str) -> Iterator[Store]:
     """The stack's bucket, with the writer's keys from its Secret. Raises Failure."""
-    with connection_to(settings) as connection:
+    with connection_to(settings, stack) as connection:
         keys = _keys(connection)
         bucket = settings.object_store.bucket
         try:

@@ -27,7 +27,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, s3: Any, seeder: Any) -> Any:
     keys = (seeder.environment[names[0]], seeder.environment[names[1]])
 
     @contextmanager
-    def store_of(_settings: Any) -> Iterator[Store]:
+    def store_of(_settings: Any, _stack: str) -> Iterator[Store]:
         yield Store("rhoai-artifacts", Limits(attempts=2), endpoint=s3.url, keys=keys)
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
 import requests
+import typer
 from typer.testing import CliRunner
 
 from mistral_on_l4.cli import Failure, chat, stacks, status
@@ -17,6 +19,7 @@ from mistral_on_l4.cluster.chat import Answer, ChatError
 from mistral_on_l4.cluster.client import KubeClient, Unreachable
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState
+from mistral_on_l4.cluster.local import LocalStack
 
 
 def listed(api_version: str, kind: str, namespace: str | None = None, label_selector: str | None = None) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def connection_without(*refused: str) -> Any:
 
 def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def connection_to(_: Any) -> Iterator[Any]:
+    def connection_to(*_: Any) -> Iterator[Any]:
         yield connection_without("private-ai-registry")
 
     monkeypatch.setattr(status, "connection_to", connection_to)
@@ -88,3 +91,50 @@ def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_start
     ended = CliRunner().invoke(status.app, [])
     assert isinstance(ended.exception, Failure)
     assert str(ended.exception).endswith("does not answer: connection refused: `make up` starts it again")
+
+
+def cluster_of(monkeypatch: pytest.MonkeyPatch, owner: str | None, **outage: Any) -> Any:
+    """A cluster whose namespaces are a stack's, local only with an outage or without one; the connection that commands get."""
+    connection = connection_without()
+    labels = {} if owner is None else {"mistral-on-l4/stack": owner}
+    connection.client.request.side_effect = lambda *_, **__: {"metadata": {"labels": labels}}
+    if outage:
+        connection.local = LocalStack(Path(), Path(), "", "", 0, "kubectl", **outage)
+
+    @contextmanager
+    def connect(_: Any) -> Iterator[Any]:
+        yield connection
+
+    monkeypatch.setattr(stacks, "connect", connect)
+    return connection
+
+
+@pytest.mark.parametrize("app", [status.app, chat.app])
+def test_another_stacks_cluster_is_not_shown_as_this_ones(monkeypatch: pytest.MonkeyPatch, app: typer.Typer) -> None:
+    cluster_of(monkeypatch, "local")
+    ended = CliRunner().invoke(app, ["-s", "dev"])
+    assert ended.output == ""
+    assert str(ended.exception) == (
+        "namespace private-ai of the cluster that kubectl points at (KUBECONFIG) is stack local's, not dev's: log in to the cluster "
+        "of stack dev"
+    )
+
+
+@pytest.mark.parametrize("owner", ["dev", None])
+def test_a_stacks_own_cluster_and_one_without_it_are_shown(monkeypatch: pytest.MonkeyPatch, owner: str | None) -> None:
+    cluster_of(monkeypatch, owner)
+    assert '"name": "it"' in CliRunner().invoke(status.app, ["-s", "dev", "--json"]).output
+
+
+def test_a_stopped_cluster_is_one_line_and_nothing_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = cluster_of(monkeypatch, "local", outage="the local cluster is stopped: `make up` starts it again")
+    ended = CliRunner().invoke(status.app, [])
+    assert (ended.output, str(ended.exception)) == ("", "the local cluster is stopped: `make up` starts it again")
+    connection.client.request.assert_not_called()
+
+
+def test_a_dead_agent_is_named_because_what_pods_are_shown_may_be_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_of(monkeypatch, "local", down=("agent",))
+    ended = CliRunner().invoke(status.app, [])
+    assert "│ it" in ended.output
+    assert str(ended.exception).startswith("agent of the local cluster does not run, so what is shown may be old: `make up`")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from embedded import processes
 from embedded.home import LocalHome
 from mistral_on_l4.cluster import connection
 from mistral_on_l4.cluster.connection import NoConnection, connect
+from mistral_on_l4.cluster.local import local_stack
 from mistral_on_l4.config.settings import settings_from
 from tests.support.cluster import pretend_started
 
@@ -70,3 +72,27 @@ def test_kubectl_is_pointed_at_the_local_cluster_and_elsewhere_left_as_it_is(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoConnection, match="kubectl is not on PATH: install it, and log in"):
         elsewhere.kubectl(["logs", "a"])
+
+
+@pytest.mark.parametrize(
+    ("running", "outage"),
+    [
+        ((), "the local cluster is stopped: `make up` starts it again"),
+        (("agent", "kube-apiserver"), "etcd of the local cluster does not run: `make up` starts it again"),
+        (("etcd", "kube-apiserver"), None),
+    ],
+)
+def test_what_of_the_local_cluster_does_not_run_is_known_without_asking_it(
+    tmp_path: Path, running: tuple[str, ...], outage: str | None
+) -> None:
+    home = LocalHome(tmp_path / "home")
+    pretend_started(home, "https://127.0.0.1:6443")
+    try:
+        for name in running:
+            processes.start(home, name, ["sleep", "600"])
+        stack = local_stack(home.root)
+        assert stack.outage == outage
+        assert set(stack.down) == set(processes.PARTS) - set(running)
+    finally:
+        for name in running:
+            processes.stop(home, name)
