@@ -83,5 +83,6 @@ schema: $(STAMP) ## write docs/stack.schema.json again, after a change of the se
 	@$(BIN)/python -m mistral_on_l4.config.schema
 
 clean: ## stop the stack; remove .venv, .local and the built tools (not Go's own caches, which other projects share)
-	@[ ! -x $(BIN)/demo ] || $(BIN)/demo down --purge
+	@if [ -x $(BIN)/demo ]; then MISTRAL_ON_L4_HOME= $(BIN)/demo down --purge; \
+	elif [ -e .local ]; then echo "there is a stack's home .local and no $(BIN)/demo to take it down: run make venv first" >&2; exit 1; fi
 	@rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache "$${XDG_CACHE_HOME:-$$HOME/.cache}/mistral-on-l4"

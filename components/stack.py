@@ -21,6 +21,7 @@ from components.registration import RegistrarArgs
 from components.script_jobs import JobPodArgs
 from components.secrets import StackSecrets, StackSecretsArgs
 from components.weights import SeederArgs
+from mistral_on_l4.cluster.local import local_shell
 from mistral_on_l4.config.images import image
 from mistral_on_l4.config.names import UNREADABLE_SECRET, Kept
 from mistral_on_l4.config.settings import ServiceSettings, Settings, SettingsError, settings_of_config
@@ -68,6 +69,7 @@ class StackInputs:
 
     def __init__(self) -> None:
         self.settings = _settings()
+        _refuse_in_local_shell(self.settings)
         self.catalogue = load_catalogue()
         try:
             self.plan: StackPlan = plan_stack(self.settings, stack=pulumi.get_stack())
@@ -359,6 +361,17 @@ def _settings() -> Settings:
     if not settings.enabled_services:
         raise pulumi.RunError(f"{source}: services: none is enabled, and a stack serves at least one")
     return settings
+
+
+def _refuse_in_local_shell(settings: Settings) -> None:
+    """A stack of an account would be kept in the local stack's home, made by stand-ins, and go with the home."""
+    home = local_shell()
+    if home is not None and not settings.traits.embedded and not pulumi.runtime.is_dry_run():
+        stack = pulumi.get_stack()
+        raise pulumi.RunError(
+            f"this shell belongs to the local stack in {home}, and stack {stack} runs on {settings.platform.value}: use a shell "
+            f"without its exports (`make env`), or `demo rehearse -s {stack}`"
+        )
 
 
 def _mebibytes(quantity: str) -> int:

@@ -1130,3 +1130,24 @@ def test_the_image_that_is_pulled_ahead_is_the_one_that_serves(
         (pulled,) = engine.named("DaemonSet", "engine-image").inputs["spec"]["template"]["spec"]["containers"]
         (runtime,) = engine.of("ServingRuntime")
         assert pulled["image"] == runtime.inputs["spec"]["containers"][0]["image"] == image
+
+
+@pytest.mark.parametrize(("backend", "refused"), [("{home}/pulumi-state", True), ("{home}/elsewhere", False), ("", False)])
+def test_an_up_in_the_local_stacks_shell_is_refused_and_a_rehearsal_there_is_not(
+    run_program: Callable[..., Engine],
+    engine_of: Callable[..., Engine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    refused: bool,
+) -> None:
+    monkeypatch.setenv("MISTRAL_ON_L4_HOME", str(tmp_path))
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{backend.format(home=tmp_path)}")
+    monkeypatch.delenv("MISTRAL_ON_L4_ACCOUNT", raising=False)
+    if refused:
+        with pytest.raises(
+            pulumi.RunError, match=f"^this shell belongs to the local stack in {tmp_path}, and stack dev runs on eks: "
+        ):
+            run_program(stack="dev", engine=engine_of())
+        monkeypatch.setenv("MISTRAL_ON_L4_ACCOUNT", str(tmp_path / "account.json"))
+    run_program(stack="dev", engine=engine_of())
