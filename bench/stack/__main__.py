@@ -7,7 +7,8 @@ Every figure that counts is a ratio of two times taken here, one beside the othe
 - preview_ratio: `pulumi preview` of the stack over one of an empty Python program.
 - per_service_growth: what a service adds to a preview between 10 and 50 services, over the same between 2 and 10.
 
-The last line is JSON with these and with second_up_changes, idle_rss_mib and down_leftovers.
+The last line is JSON with these and with second_up_changes, idle_rss_mib and down_leftovers, and of the random changes and kills
+(chaos.py) cases, came_up and data_lost.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from bench.machine import machine
 from bench.stack.by_hand import ByHand
+from bench.stack.chaos import Chaos
 from bench.stack.measured import MeasuredStack, resident_mib
 from embedded.home import LocalHome
 from embedded.leftovers import leftovers
@@ -35,13 +37,18 @@ GROWTH_REPEATS = 7
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.stack")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each timed thing; the median counts (default 3)")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--turns", type=int, default=6, help="random changes and kills (default 6; bench.stack.chaos does 30)")
+    given = parser.parse_args()
+    repeats, turns = given.repeats, given.turns
     print(machine(), flush=True)
     with terminated_like_interrupted(), tempfile.TemporaryDirectory(prefix="bench-stack-") as folder:
         home = LocalHome(Path(folder) / "home")
         stack = MeasuredStack(home, Path(folder))
         try:
             result = measure(stack, ByHand(stack), repeats)
+            say(f"{turns} random changes and kills, each followed by an up")
+            outcome = Chaos(stack, Path(folder), seed=1).run(turns)
+            result |= outcome.figures()
         finally:
             info = home.cluster() if home.cluster_file.exists() else None
             stack.demo("down", "--purge", check=False)
