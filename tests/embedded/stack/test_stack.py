@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -431,3 +432,47 @@ def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> st
     finally:
         watchdog.cancel()
     raise AssertionError(f"{word!r} was not said within {seconds:.0f} s:\n{said[-4000:]}")
+
+
+def test_a_secret_that_somebody_deleted_is_made_again_by_the_next_up(stack: Any) -> None:
+    stack.kubectl("delete", "secret", "vllm-api-key", "-n", NAMESPACE)
+    stack.demo("up")
+    key = stack.outputs()["apiKey"]
+    assert all(chat(stack, service, key).status_code == 200 for service in SERVICES)
+
+
+def state(stack: Any) -> dict[str, Any]:
+    """Pulumi's checkpoint as it lies there: a command that reads it would wait for the lock of a killed one."""
+    found: dict[str, Any] = json.loads((stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json").read_text())
+    return found["checkpoint"]["latest"]  # type: ignore[no-any-return]
+
+
+def kill_pulumi_while_it_creates(stack: Any, kind: str) -> None:
+    """`demo up`, and `kill -9` of its pulumi once the state says that an object of this kind is being created."""
+    command = [sys.executable, "-m", "mistral_on_l4", "up"]
+    up = subprocess.Popen(command, cwd=stack.folder, env=dict(stack.environment), stdout=subprocess.DEVNULL)
+    try:
+        while not any(each["resource"]["type"].endswith(f":{kind}") for each in state(stack).get("pending_operations") or []):
+            assert up.poll() is None
+            time.sleep(0.02)
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        [pulumi] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "pulumi\n"]
+        subprocess.run(["kill", "-9", pulumi], check=True)
+        assert up.wait(60) != 0
+    finally:
+        up.kill()
+        up.wait()
+
+
+def test_a_killed_up_costs_no_object_and_no_data_in_any_later_up(stack: Any) -> None:
+    claims = {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]}
+    stack.kubectl("delete", "deployment", "private-ai-registry", "-n", "rhoai-model-registries")
+    kill_pulumi_while_it_creates(stack, "Deployment")
+    (stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json.attrs").write_text("")
+    stack.demo("up")
+    assert not state(stack).get("pending_operations")
+    made = stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"]
+    stack.demo("up")
+    assert stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"] == made
+    assert {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]} == claims
+    assert changes(stack) == {}
