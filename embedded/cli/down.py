@@ -68,14 +68,17 @@ def _stop(home: LocalHome, purge: bool) -> list[str]:
     """Stops the cluster, and one that a rehearsal has left here; what is still there of them. Raises Failure."""
     info = _recorded(home)
     try:
-        for inner in home.inner:
-            cluster.stop(inner)
+        for name in INNER:
+            if (home.root / name).is_dir():
+                cluster.stop(LocalHome(home.root / name))
+            else:
+                processes.end_all_of(home.root / name)
         cluster.stop(home)
         left = leftovers(home, info)
         if purge:
             # It looks at what it removes: a wrong $MISTRAL_ON_L4_HOME must not cost somebody's folder.
             cluster.stop(home, purge=True)
-    except cluster.ClusterError as error:
+    except (cluster.ClusterError, processes.ProcessFailed) as error:
         raise Failure(str(error)) from None
     return left
 
