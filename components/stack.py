@@ -227,7 +227,7 @@ class StackInputs:
             predicted_ttft_ms=one_user.ttft_ms,
             predicted_tpot_ms=one_user.tpot_ms,
             deployment_mode=self.settings.traits.deployment_mode,
-            peerless=plan.gpus > 1 and gpu.all_reduce_gbs is None,
+            peerless=plan.gpus > 1 and not gpu.nvlink,
             key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self.settings.access.auth == "token" else None,
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,
