@@ -37,7 +37,7 @@ def record(stack: str, config: Mapping[str, str]) -> Recording:
     refuse, local._refuse_another_stack = local._refuse_another_stack, lambda *_: None
     try:
         with _a_started_cluster(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            run(_program, engine, stack, values)
+            run(_program, engine, stack, values, preview=True)
     finally:
         local._refuse_another_stack = refuse
     resources = (

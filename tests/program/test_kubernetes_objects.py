@@ -73,7 +73,9 @@ def test_keys_that_people_or_kubernetes_choose_reach_the_engine_as_they_are() ->
 @pytest.mark.parametrize("stack", ["local", "dev"])
 @pytest.mark.usefixtures("local_home")
 def test_no_field_of_an_object_is_in_pythons_spelling(run_program: Callable[..., Engine], stack: str) -> None:
-    engine = run_program() if stack == "local" else run_program(stack, engine=Engine(calls=account(), outputs=OUTPUTS))
+    engine = (
+        run_program() if stack == "local" else run_program(stack, preview=True, engine=Engine(calls=account(), outputs=OUTPUTS))
+    )
     objects = [found for found in engine.resources if found.token.startswith("kubernetes:") and "Release" not in found.token]
     assert len(objects) > 40
     for found in objects:
@@ -115,7 +117,9 @@ def _paths(value: Any, path: str = "") -> list[str]:
 def test_every_kubernetes_object_belongs_to_the_cluster_that_the_stack_names(
     run_program: Callable[..., Engine], stack: str
 ) -> None:
-    engine = run_program() if stack == "local" else run_program(stack, engine=Engine(calls=account(), outputs=OUTPUTS))
+    engine = (
+        run_program() if stack == "local" else run_program(stack, preview=True, engine=Engine(calls=account(), outputs=OUTPUTS))
+    )
     (provider,) = engine.of("pulumi:providers:kubernetes")
     strays = {found.name for found in engine.resources if found.token.startswith("kubernetes:") and found.provider != provider.urn}
     # Without one it would be the cluster of whatever kubeconfig this machine has.

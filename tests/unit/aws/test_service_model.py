@@ -12,6 +12,7 @@ from embedded.plugins.aws.kinds import KINDS
 from embedded.plugins.aws.kinds.cluster import ADDONS
 from embedded.plugins.aws.service_model import problems
 from embedded.plugins.values import UNKNOWN
+from mistral_on_l4.aws.replacements import REPLACED_BY
 
 GROUP = {
     "clusterName": "c",
@@ -78,5 +79,6 @@ def test_every_word_that_the_program_passes_is_one_of_awss(service: str, shape: 
 
 def test_the_stand_in_knows_the_add_ons_and_types_that_the_program_declares_and_claims_no_unknown_replacements() -> None:
     assert {"vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "eks-pod-identity-agent"} == ADDONS
-    for kind in KINDS.values():
-        assert kind.replaces <= kind.known, kind.token
+    assert set(REPLACED_BY) == set(KINDS)
+    for token, kind in KINDS.items():
+        assert REPLACED_BY[token] <= kind.known, token
