@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from embedded import plugins
 from embedded.home import CHECKOUT
 from tests.support.project import PREAMBLE, Project
 
@@ -104,6 +105,7 @@ def test_secrets_of_the_configuration_are_encrypted_in_the_stack_file(project: P
 
 
 def test_the_shipped_stack_files_are_not_laid_out_anew(cluster: Any, tmp_path: Path) -> None:
+    plugins.install(cluster.home, cluster.info.tools)
     folder = tmp_path / f"project-{os.urandom(3).hex()}"
     project = Project(folder, cluster)
     for file in sorted(CHECKOUT.glob("Pulumi.*.yaml")):

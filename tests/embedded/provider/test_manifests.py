@@ -27,7 +27,8 @@ def objects_of(stack: str, namespace: str) -> list[dict[str, Any]]:
         if "namespace" in manifest["metadata"]:
             manifest["metadata"]["namespace"] = namespace
         # An object of the same name may be there, and who is made from what is not the question.
-        manifest["metadata"]["name"] = f"{manifest['metadata']['name']}-asked"[:63].strip("-.")
+        name = manifest["metadata"].get("name", resource.name)
+        manifest["metadata"]["name"] = f"{name}-asked"[:63].strip("-.")
         found.append(manifest)
     return found
 
