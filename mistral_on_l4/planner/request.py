@@ -150,8 +150,9 @@ class ServiceRequest:
 
         Nothing is said for a quantized checkpoint: vLLM then takes FP16 itself where the card has no BF16.
         """
-        falls_back = self.quantization.scheme != "none" and self.dtype == "auto" and self.gpu.compute_capability < 8.0
-        return "float16" if falls_back or self.dtype in ("float16", "half") else "bfloat16"
+        dtype = self.flags.get("--dtype", self.dtype)
+        falls_back = self.quantization.scheme != "none" and dtype == "auto" and self.gpu.compute_capability < 8.0
+        return "float16" if falls_back or dtype in ("float16", "half") else "bfloat16"
 
 
 def parse_flags(args: Sequence[str]) -> dict[str, str]:

@@ -19,8 +19,23 @@ OWNED = {
     "--gpu-memory-utilization": "gpuMemoryUtilization",
     "--cpu-offload-gb": "cpuOffload",
 }
-# Flags that split or cache the model in ways that the planner does not compute.
-UNPLANNED = ("--pipeline-parallel-size", "--data-parallel-size", "--speculative-config", "--kv-cache-memory-bytes", "--swap-space")
+# Flags that split, load or cache the model, or make another one of it, in ways that the planner does not compute.
+UNPLANNED = (
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--decode-context-parallel-size",
+    "--speculative-config",
+    "--kv-cache-memory-bytes",
+    "--num-gpu-blocks-override",
+    "--swap-space",
+    "--block-size",
+    "--hf-overrides",
+    "--load-format",
+    "--runner",
+    "--enable-lora",
+)
+# What --dtype may say where the planner knows what follows: 16 bits, as the weights are stored or computed with.
+_DTYPES = ("auto", "half", "float16", "bfloat16")
 EXPERT_PARALLEL = "--enable-expert-parallel"
 TAKES_NO_VALUE = (
     "--enforce-eager",
@@ -51,6 +66,12 @@ def check_flags(request: ServiceRequest) -> None:
         raise PlanError(
             f"{request.name}: vLLM {request.engine.version} has no --language-model-only: it would not start, newer engines would"
         )
+    if (dtype := flags.get("--dtype", "auto")) not in _DTYPES:
+        raise PlanError(
+            f"{request.name}: extraArgs sets --dtype {dtype}, which the planner cannot compute: known are {', '.join(_DTYPES)}"
+        )
+    if flags.get("--quantization") == "bitsandbytes" and request.quantization.method == "none":
+        raise PlanError(f"{request.name}: extraArgs quantizes with bitsandbytes while loading, which the planner cannot compute")
     tokens = flags.get("--max-num-batched-tokens")
     if tokens is not None and not readable_int(tokens):
         raise PlanError(

@@ -61,6 +61,17 @@ def test_bfloat16_on_a_t4_is_refused_and_half_is_not(catalogue: Catalogue) -> No
     assert "Bfloat16" not in asked(catalogue, gpu="T4", count=4, precision="half").reason
 
 
+@pytest.mark.parametrize("flags", [("--dtype", "half"), ("--dtype=float16",)])
+def test_a_dtype_among_the_extra_arguments_counts_like_any_other(catalogue: Catalogue, flags: tuple[str, ...]) -> None:
+    assert "Bfloat16 is only supported" in asked(catalogue, gpu="T4", count=4).reason
+    assert "Bfloat16 is only supported" not in asked(catalogue, gpu="T4", count=4, extra_args=flags).reason
+
+
+def test_a_checkpoint_that_is_quantized_while_loading_is_not_computed(catalogue: Catalogue) -> None:
+    with pytest.raises(PlanError, match="cannot compute"):
+        asked(catalogue, gpu="L4", count=4, extra_args=("--quantization=bitsandbytes",))
+
+
 def test_tensor_parallelism_must_divide_the_heads(catalogue: Catalogue) -> None:
     assert asked(catalogue, gpu="L4", count=8, tensor_parallel_size=3).reason.startswith(
         "Total number of attention heads (32) must be divisible by tensor parallel size (3)"
@@ -95,6 +106,10 @@ def test_a_context_beyond_the_models_is_refused(plan: Plan) -> None:
         (["--cpu-offload-gb=8"], "which cpuOffload sets"),
         (["-tp", "2"], "which tensorParallelSize sets"),
         (["--pipeline-parallel-size", "2"], "cannot compute"),
+        (["--dtype", "float32"], "cannot compute"),
+        (["--hf-overrides", '{"num_hidden_layers": 99}'], "cannot compute"),
+        (["--num-gpu-blocks-override", "10"], "cannot compute"),
+        (["--block-size", "7"], "cannot compute"),
         (["--enforce-eager", "false"], "takes none"),
     ],
 )
