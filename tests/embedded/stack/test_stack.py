@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -297,17 +299,20 @@ def taken_gpu(stack: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("taken_gpu")
-def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_before_the_wait_runs_out(changed: Any) -> None:
+def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_by_status_while_up_waits(changed: Any) -> None:
     # The planner refuses a pool that is too small; that somebody else takes its GPU is beyond it.
     second = {"mistral-24b-second": DEFAULT_SERVICES["mistral-24b-fp8"]}
     configure(changed, services=second, pools={"groups": {"l4-1gpu": {"count": 2}}})
     process = _started_up(changed)
+    assert process.stdout is not None
+    # A pipe that nobody reads fills up, and pulumi with it waits.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
-        said = _read_until(process, "Insufficient nvidia.com/gpu", seconds=300)
+        # The provider's own wait tells no pod's reason.
+        _until_status_says(changed, r"mistral-24b-second: cannot be placed: .*Insufficient nvidia\.com/gpu", seconds=240)
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=300)
-    assert "mistral-24b-second" in said
+        process.wait(timeout=300)
     # Back to the shipped configuration: what was half made goes.
     shutil.copy(Path(__file__).resolve().parents[3] / "Pulumi.local.yaml", changed.folder / "Pulumi.local.yaml")
     changed.pulumi("up", "--yes", "--skip-preview")
@@ -420,10 +425,15 @@ def _started_up(stack: Any) -> subprocess.Popen[str]:
     )
 
 
+def _until_status_says(stack: Any, pattern: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while re.search(pattern, said := stack.demo("status", check=False).stdout) is None:
+        assert time.monotonic() < deadline, said
+        time.sleep(2)
+
+
 def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> str:
     """What the process said until a line held `word`. It fails with all of it when the time is over."""
-    import threading
-
     said = ""
     assert process.stdout is not None
     # The end of a process is the end of its output: no line that is read already waits here for the next to be written.
