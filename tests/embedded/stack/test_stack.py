@@ -379,7 +379,7 @@ def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: 
     # Back to the shipped configuration, killed on the way.
     process = _started_up(stack)
     try:
-        _read_until(process, "Waiting for Job private-ai/check-mistral-24b-fp8", seconds=300)
+        _read_until(process, 'Waiting for Job "private-ai/check-mistral-24b-fp8', seconds=300)
     finally:
         process.kill()
         process.communicate(timeout=300)
