@@ -24,7 +24,6 @@ Object = dict[str, Any]
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 # JSON is YAML: the API server takes it under the apply media type.
 APPLY_PATCH = "application/apply-patch+yaml"

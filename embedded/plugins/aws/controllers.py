@@ -165,8 +165,7 @@ class Controllers:
             issuers = client.list(_CERTIFICATES, "Issuer")["items"]
             certificates = client.list(_CERTIFICATES, "Certificate")["items"]
         except UnknownKind:
-            # Discovery is kept by the client; the kinds may come later.
-            client.__dict__["_types"].clear()
+            # The kinds may come later.
             return
         for issuer in issuers:
             if condition(issuer, "Ready") != "True" and _authority(client, issuer) is not None:
