@@ -27,59 +27,67 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	  awk -v live=$$([ -t 2 ] && echo 1 || echo 0) '/^Collecting|already satisfied/ {++n; if (live) {printf "\r  %d packages", n; fflush()}} \
 	    /^Installing/ {printf "\r  %d packages; writing them\n", n; fflush()}' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@cd $(VENV) && pwd -P > .complete
 
-venv: $(STAMP) ## the Python environment in .venv
+# Scripts and links of an environment name its folder: in a checkout that was moved or copied they lead elsewhere.
+.PHONY: at-home
+at-home:
+	@[ ! -s $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(cd $(VENV) && pwd -P)" ] || { \
+	  echo "this checkout was moved or copied: its environment was made in $$(cat $(STAMP)); make it again with make venv" >&2; exit 1; }
 
-env: $(STAMP) ## exports for the local stack: eval "$(make -s env)"
+venv: ## the Python environment in .venv
+	@[ ! -s $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(cd $(VENV) && pwd -P)" ] || rm -rf $(VENV)
+	@$(MAKE) $(STAMP)
+
+env: at-home $(STAMP) ## exports for the local stack: eval "$(make -s env)"
 	@$(BIN)/python -m embedded.cli.env
 
-up: $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
+up: at-home $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
 	@$(BIN)/demo up
 
-down: $(STAMP) ## pulumi destroy, then stop the cluster; nothing of ours stays behind
+down: at-home $(STAMP) ## pulumi destroy, then stop the cluster; nothing of ours stays behind
 	@$(BIN)/demo down
 
-test: $(STAMP) lint test-fast ## everything that can be tested here, with a real up, preview, refresh and destroy
+test: at-home $(STAMP) lint test-fast ## everything that can be tested here, with a real up, preview, refresh and destroy
 	@$(BIN)/python -m pytest tests -m embedded
 
-test-fast: $(STAMP) ## the tests without servers, under a minute
+test-fast: at-home $(STAMP) ## the tests without servers, under a minute
 	@$(BIN)/python -m pytest tests -m "not embedded" -q -n auto --dist worksteal
 
-lint: $(STAMP) ## format, style and types
+lint: at-home $(STAMP) ## format, style and types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-format: $(STAMP) ## let ruff format and fix
+format: at-home $(STAMP) ## let ruff format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-preview: $(STAMP) ## what would change: make preview STACK=dev
+preview: at-home $(STAMP) ## what would change: make preview STACK=dev
 	@$(BIN)/demo preview -s $(STACK)
 
-rehearse: $(STAMP) ## a whole up and destroy of an AWS stack without an account: make rehearse STACK=dev
+rehearse: at-home $(STAMP) ## a whole up and destroy of an AWS stack without an account: make rehearse STACK=dev
 	@$(BIN)/demo rehearse -s $(STACK) --all
 
-mutation: $(STAMP) ## break the shipped stacks in many ways and count what is caught
+mutation: at-home $(STAMP) ## break the shipped stacks in many ways and count what is caught
 	@$(BIN)/python -m bench.mutation
 
-bench-stack: $(STAMP) ## the local stack against a person with a shell
+bench-stack: at-home $(STAMP) ## the local stack against a person with a shell
 	@$(BIN)/python -m bench.stack
 
-bench-preview: $(STAMP) ## a preview of an AWS stack against one of an empty program, and with policies against without
+bench-preview: at-home $(STAMP) ## a preview of an AWS stack against one of an empty program, and with policies against without
 	@$(BIN)/python -m bench.preview
 
-bench-weights: $(STAMP) ## the seed job against the usual tools
+bench-weights: at-home $(STAMP) ## the seed job against the usual tools
 	@$(BIN)/python -m bench.weights
 
-bench-plan: $(STAMP) ## the plan beside public measurements, and its cost
+bench-plan: at-home $(STAMP) ## the plan beside public measurements, and its cost
 	@$(BIN)/python -m bench.plan
 
-lock: $(STAMP) ## resolve pyproject.toml again into the hashed locks
+lock: at-home $(STAMP) ## resolve pyproject.toml again into the hashed locks
 	@$(BIN)/python -m pip install --quiet uv
 	@for extra in "" dev; do \
 	  $(BIN)/uv pip compile pyproject.toml $${extra:+--extra $$extra} --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet -o requirements$${extra:+-$$extra}.txt; done
 
-schema: $(STAMP) ## write docs/stack.schema.json again, after a change of the settings
+schema: at-home $(STAMP) ## write docs/stack.schema.json again, after a change of the settings
 	@$(BIN)/python -m mistral_on_l4.config.schema
 
 clean: ## stop the stack; remove .venv, .local and the built tools (not Go's own caches, which other projects share)

@@ -24,11 +24,9 @@ from components.platforms.provider_version import local_provider_version
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
 from mistral_on_l4.config.images import image
-from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, POOL_LABEL
+from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, POOL_LABEL, PUBLIC_HUB
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.hosting import downloader
-
-HUB = "https://huggingface.co"
 
 
 class EksPlatform(pulumi.ComponentResource):
@@ -74,7 +72,7 @@ class EksPlatform(pulumi.ComponentResource):
         self.cluster_ready = [*software.storage_ready, *self._charts.ready]
         self.serving_ready = self._charts.serving_ready
 
-        self.hub_endpoint = settings.hub.endpoint or HUB
+        self.hub_endpoint = settings.hub.endpoint or PUBLIC_HUB
         in_cluster = settings.object_store.kind == "minio"
         self.store_tls_secret = TLS_SECRET if in_cluster else None
         self.store_ca_config_map = CA_CONFIG_MAP if in_cluster else None

@@ -14,7 +14,7 @@ from embedded.home import INNER, ClusterInfo, LocalHome, NoCluster
 from embedded.leftovers import leftovers
 from mistral_on_l4.cli import Failure, terminal
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -106,10 +106,23 @@ def set_right(home: LocalHome, console: Console, environment: Mapping[str, str])
         console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
+def exit_code(returned: int, what: str) -> int:
+    """Of an ended pulumi. Raises Failure where a signal ended it, which a shell shows as 128 and the signal's number."""
+    if returned >= 0:
+        return returned
+    name = signal.Signals(-returned).name
+    why = ": the kernel does that when memory is short" if name == "SIGKILL" else ""
+    raise Failure(
+        f"`pulumi {what}` was ended by {name}{why}; `make up` goes on from here, and what was half made is set right",
+        128 - returned,
+    )
+
+
 def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: int) -> int:
     """Runs pulumi in the project on this terminal and returns its exit code. An interrupt goes to pulumi, which ends tidily.
 
-    So it does when this command is killed; until then pulumi holds `lock`, and the next command waits.
+    So it does when this command is killed; until then pulumi holds `lock`, and the next command waits. Raises Failure for a
+    pulumi that a signal ended.
     """
     command = ["pulumi", *arguments, "--stack", LOCAL_STACK]
     process = subprocess.Popen(
@@ -122,7 +135,7 @@ def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: i
     name_holder(lock, process.pid)
     while True:
         try:
-            return process.wait()
+            return exit_code(process.wait(), arguments[0])
         except KeyboardInterrupt:
             # The terminal has sent the signal to pulumi as well; it cancels what runs and saves its state.
             continue

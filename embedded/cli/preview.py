@@ -25,7 +25,7 @@ from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.config.names import REHEARSAL_CHARTS, UNREADABLE_SECRET
 from mistral_on_l4.files import write_whole
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 # A folder of its own: a rehearsal's or a local stack's state is no "before" of an AWS stack.
 FOLDER = PREVIEW

@@ -37,7 +37,7 @@ from mistral_on_l4.config.names import PROJECT, REHEARSAL_CHARTS
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.files import write_whole
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 FOLDER = REHEARSAL
 # One operation of Pulumi; an `up` with seeding takes a minute or two here.
@@ -61,12 +61,12 @@ _SOMEBODY = "203.0.113.7/32"
 def rehearse(
     stack: StackOption = "dev",
     seed: Annotated[int, typer.Option(help="Of the random delays.")] = 1,
-    calm: Annotated[bool, typer.Option(help="Only the first round, without delays and failures.")] = False,
+    calm: Annotated[bool, typer.Option("--calm", help="Only the first round, without delays and failures.")] = False,
     with_: Annotated[
         list[str] | None, typer.Option("--with", help=f"A hardship of the account, with rounds of its own: {', '.join(Switch)}.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every hardship.")] = False,
-    keep: Annotated[bool, typer.Option(help="Leave the embedded cluster running at the end.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the embedded cluster running at the end.")] = False,
 ) -> None:
     """Bring an AWS stack up and down on stand-in providers. The last line is JSON; exit code 1 if anything was left or refused."""
     settings = stack_settings(stack)

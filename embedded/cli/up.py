@@ -19,7 +19,7 @@ from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
 
 _READY_SECONDS = 180.0
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

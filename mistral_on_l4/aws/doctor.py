@@ -14,7 +14,7 @@ from mistral_on_l4.aws import quotas
 from mistral_on_l4.aws.account import ZONES_WITHOUT_EKS
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, in_words
-from mistral_on_l4.config.names import PROJECT, STACK_TAG
+from mistral_on_l4.config.names import PROJECT, PUBLIC_HUB, STACK_TAG
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner import StackPlan
 from mistral_on_l4.planner.catalogue import Catalogue, Engine
@@ -24,7 +24,6 @@ State = Literal["ok", "warn", "fail"]
 _NAMES: Mapping[quotas.Kind, str] = {"ON_DEMAND": "quota on demand", "SPOT": "quota spot", "STANDARD": "quota system nodes"}
 # Drivers of EKS's AL2023 NVIDIA images: 580, and since v20260917 580 or 595, chosen at first boot (amazon-eks-ami#2819, #2768).
 AMI_DRIVERS = (580, 595)
-HUB = "https://huggingface.co"
 # The smaller of the shipped GPU nodes holds two interfaces of 15 addresses when it starts.
 _ADDRESSES = 32
 _OPEN_TO_ME = f"{PROJECT}:cluster.publicAccessCidrs: [YOUR-ADDRESS/32] (`curl https://checkip.amazonaws.com` tells it)"
@@ -263,7 +262,7 @@ class Doctor:
 
     def _weights(self) -> list[Finding]:
         """Whether every checkpoint can be fetched from here, and how large it is."""
-        endpoint = self.settings.hub.endpoint or HUB
+        endpoint = self.settings.hub.endpoint or PUBLIC_HUB
         api = self.hub(endpoint)
         # Checkpoint -> the first service that loads it.
         asked: dict[tuple[str, str], str] = {}

@@ -32,6 +32,9 @@ COMMANDS = {
     "park": ("mistral_on_l4.cli.park", "Bring the GPU pools to zero and keep everything else."),
     "unpark": ("mistral_on_l4.cli.unpark", "Bring the GPU pools back."),
     "sweep": ("mistral_on_l4.cli.sweep", "Prove after destroy that nothing billable is left."),
+    "url": ("mistral_on_l4.cli.url", "Print where a stack's services are reached, and how to get their key."),
+    "env": ("mistral_on_l4.cli.env", 'Print exports for curl and the openai client: eval "$(demo env SERVICE)".'),
+    "hub": ("mistral_on_l4.cli.hub", "Name the hub that a stack's checkpoints come from."),
     "pr-comment": ("mistral_on_l4.cli.pr_comment", "Write the comment of a pull request from a preview's events."),
     "eks-token": ("mistral_on_l4.cli.eks_token", "Print an ExecCredential for an EKS cluster."),
     "down": ("embedded.cli.down", "Destroy the local stack and stop its cluster."),
@@ -61,6 +64,8 @@ class LazyGroup(typer.core.TyperGroup):
         if ctx.resilient_parsing or _only_help(ctx):
             return typer.core.TyperCommand(name=cmd_name, help=text, short_help=text)
         app: typer.Typer = import_module(module).app
+        # Its boxes cut long option names off where a terminal has 80 columns.
+        app.rich_markup_mode = None
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command
@@ -76,19 +81,20 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
 def _root() -> None:
-    """Mistral-Small-24B on NVIDIA L4: plan it, bring it up, look at it, take it down."""
+    """Nothing happens before a command."""
 
 
 def main() -> None:
     """Runs the command line; the only place where an error becomes a line on standard error and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="demo")
     except Failure as failure:
         print(f"demo: {failure}", file=sys.stderr)
         sys.exit(failure.code)

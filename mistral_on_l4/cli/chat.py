@@ -18,7 +18,7 @@ from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, se
 
 QUESTION = "Explain FP8 quantization in one paragraph."
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def answers_table(states: Sequence[ServiceState], answers: dict[str, tuple[str, 
     for column in ("service", "address", "GPUs"):
         table.add_column(column, overflow="fold")
     for column in ("TTFT ms", "planned", "TPOT ms", "planned"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for state in states:
         url, answer = answers[state.name]
         table.add_row(

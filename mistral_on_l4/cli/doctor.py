@@ -18,7 +18,7 @@ from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
 from mistral_on_l4.planner import PlanError, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -52,7 +52,9 @@ def _hub(endpoint: str) -> Any:
 
 
 def _table(findings: list[Finding]) -> Any:
-    table = Table("", "check", "found", "what to do", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("", "check", "found", "what to do"):
+        table.add_column(column, overflow="fold")
     for finding in findings:
         colour = _COLOURS[finding.state]
         # AWS's own words may hold brackets, which are no markup.

@@ -12,7 +12,7 @@ from mistral_on_l4.aws.token import token_status
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.local import NoLocalStack, rehearsed_credential
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 API_VERSION = "client.authentication.k8s.io/v1"
 

@@ -1,4 +1,4 @@
-"""`demo logs POD`: what a container of a stack's cluster wrote, by the pod's name, its beginning, or its service's name."""
+"""`demo logs [POD]`: what a container of a stack's cluster wrote, by the pod's name, its beginning, or its service's name."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from mistral_on_l4.cli import Failure
+from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
 from mistral_on_l4.cluster.client import Object
 from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cluster.live import pod_problem
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def logs(
-    pod: Annotated[str, typer.Argument(help="Name of a pod, its beginning, or the name of a service or job.")],
+    pod: Annotated[
+        str | None,
+        typer.Argument(help="Name of a pod, its beginning, or the name of a service or job; without it pods are listed."),
+    ] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Searched everywhere unless named.")] = None,
     container: Annotated[str | None, typer.Option("--container", "-c", help="The one that matters now unless named.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
@@ -27,9 +33,13 @@ def logs(
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")] = None,
     stack: StackOption = "local",
 ) -> None:
-    """Print the log of a pod of a stack's cluster."""
+    """Print the log of a pod of a stack's cluster, or list the pods."""
     with connection_to(stack_settings(stack), stack) as connection:
-        newest, *others = find_pods(connection.client.list("v1", "Pod", namespace)["items"], pod, namespace)
+        pods = connection.client.list("v1", "Pod", namespace)["items"]
+        if pod is None:
+            terminal.console().print(pods_table(pods))
+            return
+        newest, *others = find_pods(pods, pod, namespace)
         if others:
             also = ", ".join(other["metadata"]["name"] for other in others)
             typer.echo(f"# pod {newest['metadata']['name']}, the newest; {pod!r} also means {also}", err=True)
@@ -41,6 +51,19 @@ def logs(
                 typer.echo(f"# container {name} waits to be started again; this is its previous run", err=True)
         code = _print(connection, newest, name, previous, follow, tail)
     raise typer.Exit(code)
+
+
+def pods_table(pods: Sequence[Object]) -> Table:
+    """Every pod with its containers and how it is."""
+    table = Table(box=None, header_style="bold")
+    for column in ("pod", "namespace", "containers", "state"):
+        table.add_column(column, overflow="fold")
+    for pod in sorted(pods, key=lambda pod: (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))):
+        state = (pod.get("status") or {}).get("phase", "Pending")
+        problem = pod_problem(pod) if state not in ("Running", "Succeeded") else None
+        meta, containers = pod["metadata"], ", ".join(_containers(pod))
+        table.add_row(meta["name"], meta["namespace"], containers, escape(f"{state}: {problem}" if problem else state))
+    return table
 
 
 def find_pods(pods: Sequence[Object], wanted: str, namespace: str | None) -> list[Object]:
@@ -67,7 +90,7 @@ def choose_container(pod: Object, wanted: str | None) -> tuple[str, bool]:
     A container that waits to be started again has said why it failed in its previous run. Raises Failure where nothing ran yet.
     """
     statuses = _statuses(pod)
-    known = [container["name"] for kind in ("initContainers", "containers") for container in pod["spec"].get(kind) or []]
+    known = _containers(pod)
     if wanted is not None and wanted not in known:
         raise Failure(f"pod {pod['metadata']['name']} has no container {wanted!r}; it has {', '.join(known)}", code=2)
     name = wanted or _in_the_way(pod) or main_container(pod)
@@ -78,6 +101,10 @@ def choose_container(pod: Object, wanted: str | None) -> tuple[str, bool]:
             return name, True
         raise Failure(f"container {name} of pod {pod['metadata']['name']} has not run yet: {_why(pod, waiting or {})}")
     return name, False
+
+
+def _containers(pod: Object) -> list[str]:
+    return [container["name"] for kind in ("initContainers", "containers") for container in pod["spec"].get(kind) or []]
 
 
 def main_container(pod: Object) -> str:

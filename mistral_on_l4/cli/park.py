@@ -12,12 +12,12 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
+from mistral_on_l4.cli.stacks import StackOption, acting_on, stack_profile, stack_settings
 from mistral_on_l4.config.names import POOL_LABEL, STACK_TAG
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner import PlanError, plan_stack
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _DEADLINE_SECONDS = 900.0
 
@@ -38,8 +38,10 @@ def resize(stack: str, parked: bool) -> None:
     console = terminal.console()
     try:
         with in_words():
-            eks = Clients(settings.region, stack_profile(stack))("eks")
-            name = cluster_name(settings, stack)
+            clients, name = Clients(settings.region, stack_profile(stack)), cluster_name(settings, stack)
+            account = clients("sts").get_caller_identity()["Account"]
+            acting_on(stack, f"account {account}, {settings.region}, cluster {name}")
+            eks = clients("eks")
             for group, size in resize_pools(eks, name, stack, wanted_sizes(settings, parked)).items():
                 console.print(f"{group}: {size} node{'' if size == 1 else 's'}", highlight=False)
     except AwsTrouble as error:

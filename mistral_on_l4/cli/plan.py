@@ -19,12 +19,14 @@ from mistral_on_l4.planner.request import Workload
 from mistral_on_l4.planner.stack import plan_stack
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def plan(
-    stack: Annotated[str | None, typer.Option("--stack", "-s", help="Plan Pulumi.<stack>.yaml of this folder.")] = None,
+    stack: Annotated[
+        str | None, typer.Option("--stack", "-s", help="Plan Pulumi.<stack>.yaml of this folder: dev unless named.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the plan as Markdown.")] = False,
     model: Annotated[str | None, typer.Option(help="A checkpoint instead of a stack: org/name on the hub.")] = None,
@@ -140,6 +142,8 @@ def _answer(
     elif wanted:
         return suggest_stack(wanted, stack or "dev", question.workload, catalogue, as_json=as_json)
     else:
+        if stack is None:
+            typer.echo("demo: plan of stack dev, since none is named (-s)", err=True)
         found = _stack_plan(stack or "dev", region, question.engine, question.workload, live_prices, catalogue)
     _show(found, catalogue, as_json, as_markdown, live_prices)
     if found.misfits:

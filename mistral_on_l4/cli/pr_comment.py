@@ -23,9 +23,14 @@ def pr_comment(
     ] = None,
     stack: Annotated[str | None, typer.Option(help="The stack's name; by default the plan's.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; by default standard output.")] = None,
-    allow_data_loss: Annotated[bool, typer.Option(help="Do not fail when what holds data is deleted or replaced.")] = False,
+    allow_data_loss: Annotated[
+        bool, typer.Option("--allow-data-loss", help="Do not fail when what holds data is deleted or replaced.")
+    ] = False,
 ) -> None:
-    """Write the comment. Exit code 1: a service does not fit, a policy forbids it, data would be lost, or the preview failed."""
+    """Write the comment of a pull request from a preview's events.
+
+    Exit code 1: a service does not fit, a policy forbids it, data would be lost, or the preview failed.
+    """
     from mistral_on_l4.pull_request.comment import render
     from mistral_on_l4.pull_request.events import EventsError, between, read_events
     from mistral_on_l4.pull_request.plans import read_plan

@@ -43,6 +43,18 @@ def stack_profile(stack: str) -> str | None:
     return None if profile is None else str(profile)
 
 
+def acting_on(stack: str, where: str) -> None:
+    """Says which stack a command is about to change, and where; on standard error, before it does."""
+    typer.echo(f"stack {stack} in {where}", err=True)
+
+
+def whereabouts(connection: Connection) -> str:
+    """Where a connection's cluster is, for people."""
+    if connection.local is not None:
+        return str(connection.local.home)
+    return "the cluster that kubectl points at (KUBECONFIG)"
+
+
 def project_folder() -> Path:
     """The folder of the Pulumi program: this one or the nearest above that holds Pulumi.yaml, else the package's checkout."""
     here = Path.cwd()
@@ -79,5 +91,5 @@ def _refuse_another_stack(connection: Connection, stack: str) -> None:
         raise
     owner = (found["metadata"].get("labels") or {}).get(STACK_LABEL)
     if owner not in (None, stack):
-        where = "the local cluster" if connection.local else "the cluster that kubectl points at (KUBECONFIG)"
+        where = "the local cluster" if connection.local else whereabouts(connection)
         raise Failure(f"namespace {namespace} of {where} is stack {owner}'s, not {stack}'s: log in to the cluster of stack {stack}")

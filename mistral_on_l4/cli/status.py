@@ -18,7 +18,7 @@ from mistral_on_l4.cluster.live import ServiceState, condition, in_stack_order, 
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.manifests.registry import API, service_name
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def _jobs_table(jobs: list[dict[str, Any]]) -> Table:
 def _models_table(models: list[dict[str, str]]) -> Table:
     table = Table(title="registered models", title_justify="left")
     for column in ("model", "id", "state"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for model in models:
         table.add_row(model["name"], model["id"], model["state"])
     return table

@@ -17,7 +17,7 @@ from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
 from mistral_on_l4.planner.catalogue import load_catalogue
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -57,7 +57,9 @@ def sweep(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--jso
 
 
 def _table(found: list[Leftover]) -> Any:
-    table = Table("what", "id", "about", "$/day", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("what", "id", "about", "$/day"):
+        table.add_column(column, overflow="fold")
     for item in found:
         table.add_row(
             item.kind, *map(escape, (item.id, item.about)), "?" if item.usd_per_day is None else f"{item.usd_per_day:.2f}"

@@ -7,7 +7,7 @@ import typer
 from mistral_on_l4.cli.park import resize
 from mistral_on_l4.cli.stacks import StackOption
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

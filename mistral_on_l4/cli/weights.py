@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
+from mistral_on_l4.cli import Failure, terminal
+from mistral_on_l4.cli.stacks import StackOption, acting_on, connection_to, stack_settings, whereabouts
 from mistral_on_l4.cluster.client import ApiError
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.config.settings import Settings
@@ -59,7 +58,7 @@ def status(stack: StackOption = "local") -> None:
                 problems[prefix] = differences[0]
             state = f"[red]{differences[0]}[/red]" if differences else f"[green]complete[/green] since {manifest.finished}"
             table.add_row(prefix, manifest.repository, manifest.commit[:12], str(len(manifest.files)), size, state)
-    Console().print(table)
+    terminal.console().print(table)
     if problems:
         raise Failure("; ".join(f"{prefix} {problem}" for prefix, problem in problems.items()))
 
@@ -92,7 +91,7 @@ def prune(
     stacks may share, only the prefixes of this stack's services are looked at.
     """
     settings = stack_settings(stack)
-    with store_of(settings, stack) as store:
+    with store_of(settings, stack, changing=yes) as store:
         objects, uploads, skipped = _prunable(store, prefixes(settings), shared=settings.object_store.kind == "external")
         for prefix in skipped:
             print(f"{prefix} has no manifest: a Job may be writing it, left alone")
@@ -146,9 +145,11 @@ def prefixes(settings: Settings) -> list[str]:
 
 
 @contextmanager
-def store_of(settings: Settings, stack: str) -> Iterator[Store]:
-    """The stack's bucket, with the writer's keys from its Secret. Raises Failure."""
+def store_of(settings: Settings, stack: str, changing: bool = False) -> Iterator[Store]:
+    """The stack's bucket, with the writer's keys from its Secret. Who is `changing` it says which first. Raises Failure."""
     with connection_to(settings, stack) as connection:
+        if changing:
+            acting_on(stack, whereabouts(connection))
         keys = _keys(connection)
         bucket = settings.object_store.bucket
         try:

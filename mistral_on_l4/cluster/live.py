@@ -33,7 +33,8 @@ _TROUBLE = {
 class ServiceState:
     """One InferenceService as it is.
 
-    gpus: limit of its newest pod; problem: why it is not ready, or None; ours: whether a stack of this project has made it.
+    gpus: limit of its newest pod; predicted_ttft_ms, predicted_tpot_ms: of the plan, None without a GPU, for which the plan is;
+    problem: why it is not ready, or None; ours: whether a stack of this project has made it.
     """
 
     name: str
@@ -72,15 +73,16 @@ def _state(item: Object, pods: list[Object]) -> ServiceState:
     mine = [pod for pod in pods if pod["metadata"]["labels"].get("serving.kserve.io/inferenceservice") == meta["name"]]
     pod = max(mine, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
     ready = condition(item, "Ready") == "True"
+    gpus = _gpus(pod) if pod else 0
     return ServiceState(
         name=meta["name"],
         ready=ready,
-        gpus=_gpus(pod) if pod else 0,
+        gpus=gpus,
         pod=pod["metadata"]["name"] if pod else None,
         node=pod["spec"].get("nodeName") if pod else None,
         restarts=sum(status.get("restartCount", 0) for status in _statuses(pod)) if pod else 0,
-        predicted_ttft_ms=_number(annotations.get(PREDICTED_TTFT_ANNOTATION)),
-        predicted_tpot_ms=_number(annotations.get(PREDICTED_TPOT_ANNOTATION)),
+        predicted_ttft_ms=_number(annotations.get(PREDICTED_TTFT_ANNOTATION)) if gpus else None,
+        predicted_tpot_ms=_number(annotations.get(PREDICTED_TPOT_ANNOTATION)) if gpus else None,
         problem=None if ready else (pod_problem(pod) if pod else None) or _service_problem(item),
         ours=(meta.get("labels") or {}).get("app.kubernetes.io/part-of") == PROJECT,
     )

@@ -15,6 +15,9 @@ STACK_TAG = f"{PROJECT}:stack"
 DATA_LABEL = "mistral-on-l4/data"
 Kept = Literal["store", "registry"]
 
+# Where checkpoints come from unless the configuration names another hub.
+PUBLIC_HUB = "https://huggingface.co"
+
 # The pool that a node belongs to, and that a pod asks for.
 POOL_LABEL = "mistral-on-l4/pool"
 # On nodes that are imitations: of the embedded cluster, and of rehearsals on it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.cli.logs import choose_container, find_pods
+from mistral_on_l4.cli.logs import choose_container, find_pods, pods_table
 
 
 def pod(name: str, namespace: str = "private-ai", created: str = "2026-01-01T00:00:00Z", **labels: str) -> dict[str, Any]:
@@ -91,3 +93,17 @@ def test_an_image_without_a_program_says_so_instead_of_an_empty_log() -> None:
     )
     with pytest.raises(Failure, match="has not run yet: NoLocalProgram: no local program stands for x"):
         choose_container(waiting, None)
+
+
+def test_pods_are_listed_with_their_containers_and_what_keeps_them() -> None:
+    pending = pod("q")
+    pending["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient nvidia.com/gpu"}],
+    }
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(pods_table([pending, {**pod("p"), "status": {"phase": "Running"}}]))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    assert [row[:2] for row in rows[1:]] == [["p", "private-ai"], ["q", "private-ai"]]
+    assert rows[1][-1] == "Running"
+    assert " ".join(rows[2]).endswith("Pending: cannot be placed: 0/1 nodes: Insufficient nvidia.com/gpu")

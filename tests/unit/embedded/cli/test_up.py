@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from embedded.cli import up
+from embedded.cli.local_pulumi import exit_code
 from mistral_on_l4.cli import Failure, status
 from mistral_on_l4.cluster.connection import Connection
 
@@ -39,3 +40,12 @@ def test_a_registry_that_lost_its_models_or_is_away_is_no_success(registry: Call
         up._registered(registry())
     with pytest.raises(Failure, match="does not answer"):
         up._registered(registry(away=True))
+
+
+def test_a_pulumi_that_a_signal_ended_is_a_failure_in_words_with_a_shells_exit_code() -> None:
+    assert exit_code(255, "up") == 255
+    with pytest.raises(
+        Failure, match=r"^`pulumi up` was ended by SIGKILL: the kernel does that when memory is short; `make up`"
+    ) as ended:
+        exit_code(-9, "up")
+    assert ended.value.code == 137
