@@ -63,6 +63,22 @@ QWEN3_30B: Config = {
     "mlp_only_layers": [],
 }
 QWEN3_30B_FP8 = _quantized({**BLOCK_FP8, "modules_to_not_convert": ["lm_head", "model.layers.0.mlp.gate"]}, **QWEN3_30B)
+AWQ: Config = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+GPTQ: Config = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+W4A16: Config = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}}},
+    "ignore": ["lm_head", "re:.*mlp.gate$"],
+    "sparsity_config": {},
+}
+QWEN3_30B_AWQ = _quantized({**AWQ, "modules_to_not_convert": ["mlp.gate"]}, **QWEN3_30B)
+QWEN3_30B_GPTQ = _quantized({**GPTQ, "dynamic": {"-:.*\\.mlp\\.gate$": {}}}, **QWEN3_30B)
+QWEN3_30B_GPTQ32 = _quantized({**GPTQ, "group_size": 32}, **QWEN3_30B)
+QWEN3_30B_W4A16 = _quantized(W4A16, **QWEN3_30B)
+LLAMA_8B_ACT_ORDER = _quantized({**GPTQ, "desc_act": True}, **LLAMA_8B)
+LLAMA_8B_SPARSE = _quantized({**W4A16, "format": "marlin-24"}, **LLAMA_8B)
+QWEN25_7B_1M: Config = {**QWEN25_7B, "max_position_embeddings": 1010000, "dual_chunk_attention_config": {"chunk_size": 262144}}
 MIXTRAL = {
     **_dense("MixtralForCausalLM", "mixtral", 32, 4096, 14336, 32, 8, 32000),
     "num_local_experts": 8,

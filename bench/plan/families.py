@@ -1,9 +1,9 @@
-"""Writes what the catalogue takes from other programs' sources: vLLM's registry by engine, and transformers' defaults by family.
+"""Writes what the catalogue takes of others: vLLM's registry and flags by engine, and transformers' defaults by family.
 
     python -m bench.plan.families --vllm vllm-0.11=vllm-0.11.0.whl --vllm vllm-0.33=vllm-0.33.0.whl --transformers transformers.whl
 
-Wheels come from `pip download --no-deps`; a folder that holds an unpacked one does as well. Nothing of them is imported: registry
-and defaults are read from the syntax trees, so that neither torch nor a GPU is needed. Writes data/registry.yaml and families.yaml.
+Wheels come from `pip download --no-deps`; a folder that holds an unpacked one does as well. Nothing of them is imported: everything
+is read from the syntax trees, so that neither torch nor a GPU is needed. Writes data/registry.yaml, flags.yaml and families.yaml.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.plan import flags
 from mistral_on_l4.planner.catalogue.families import FIELDS, load_architectures
 from mistral_on_l4.planner.catalogue.loading import DATA
 
@@ -42,6 +44,10 @@ def main() -> int:
     today = datetime.now(UTC).date()
     versions = ", ".join(sorted(engines))
     _write(DATA / "registry.yaml", f"Architectures that vLLM serves, by engine. Read from {versions} on {today}.", registry)
+    options = {engine: flags.flags_of(*flags.sources(partial(_text, Path(wheel)))) for engine, wheel in engines.items()}
+    _write(
+        DATA / "flags.yaml", f"What `vllm serve` takes on its command line, by engine. Read from {versions} on {today}.", options
+    )
     wanted = {kind for record in load_architectures().values() for kind in record.config_types}
     defaults = {kind: values for kind, values in family_defaults(Path(given.transformers)).items() if kind in wanted}
     source = Path(given.transformers).name

@@ -89,7 +89,7 @@ def weights_of(architecture: Architecture, quantization: Quantization) -> Weight
         quantization.quantized_head,
         quantization.block_size,
         quantization.experts_only,
-        quantization.method.startswith("awq"),
+        quantization.zeros,
     )
     return _weights(architecture.dimensions, stored)
 

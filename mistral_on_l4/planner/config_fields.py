@@ -31,22 +31,20 @@ PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token")
 
 
 class Fields:
-    """One object of a config.json. What it leaves out, or sets to null where a number is needed, its family's defaults fill in."""
+    """One object of a config.json. What it leaves out its family's defaults fill in."""
 
     def __init__(self, given: Mapping[str, Any], defaults: Mapping[str, Any], source: str) -> None:
         self.given, self.defaults, self.source = given, defaults, source
 
     def get(self, *names: str) -> Any:
-        """The first of the names that is given and not null, else the first that has a default; None if there is neither."""
-        for table in (self.given, self.defaults):
-            for name in names:
-                if table.get(name) is not None:
-                    return table[name]
-        return None
+        """The first of the names that is given and not null, else the first that has a default; None if there is neither.
 
-    def stated(self, name: str) -> Any:
-        """As `get`, but a null that is written down is one: "sliding_window": null means no window, whatever the family has."""
-        return self.given[name] if name in self.given else self.defaults.get(name)
+        A null that is written down overrules the default, as in transformers: then there is no value.
+        """
+        given = [self.given[name] for name in names if name in self.given]
+        if given:
+            return next((value for value in given if value is not None), None)
+        return next((self.defaults[name] for name in names if self.defaults.get(name) is not None), None)
 
     def flag(self, name: str, otherwise: bool = False) -> bool:
         value = self.get(name)

@@ -30,6 +30,7 @@ _OTHER_KINDS = {
     "attn_layer_period": "state space layers",
     "num_global_key_value_heads": "layers that differ in shape",
     "global_head_dim": "layers that differ in shape",
+    "dual_chunk_attention_config": "dual chunk attention",
 }
 _OTHER_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 _ATTENTIONS = {"full_attention", "sliding_attention", "attention", "chunked_attention"}
@@ -89,8 +90,10 @@ def _part_of(config: Mapping[str, Any], source: str) -> Part:
     given = config.get("text_config") or config.get("llm_config") or config
     if not isinstance(given, Mapping):
         raise PlanError(f"{source}: text_config is not an object")
-    family = _name_of(config) or _name_of(given)
-    family = family or architecture_of(str(given.get("model_type") or config.get("model_type") or "")) or "unknown"
+    family = _name_of(config)
+    if family is None:
+        said = repr(config["architectures"])[:60] if config.get("architectures") else "missing"
+        raise NotComputed(source, f"architectures is {said}: vLLM takes the class from there, a list of names")
     known = load_architectures()
     record = known.get(family)
     if record is None:
@@ -122,7 +125,7 @@ def _defaults(
 
 def _name_of(config: Mapping[str, Any]) -> str | None:
     named = config.get("architectures")
-    return str(named[0]) if isinstance(named, list) and named else str(named) if named else None
+    return str(named[0]) if isinstance(named, list) and named else None
 
 
 def _refuse_other_kinds(part: Part, config: Mapping[str, Any], source: str) -> None:
@@ -158,7 +161,7 @@ def _read(part: Part, config: Mapping[str, Any], source: str) -> Architecture:
             layers=layers,
             hidden=hidden,
             heads=heads,
-            kv_heads=fields.get("num_key_value_heads") or _kv_heads(fields, heads),
+            kv_heads=fields.whole(("num_key_value_heads",)) or _kv_heads(fields, heads),
             head_dim=fields.get(*names.HEAD_SIZE) or hidden // heads,
             intermediate=width // 2 if text.halved else width,
             vocabulary=fields.number(names.VOCABULARY),
@@ -254,10 +257,10 @@ def _kv_heads(fields: Fields, heads: int) -> int:
 def _windows(part: Part, layers: int, source: str) -> tuple[int, int]:
     """(layers that keep only the last tokens, how many tokens), as the architecture's own rule has it."""
     fields, rule = part.fields, part.text.windows
-    window = fields.stated("sliding_window")
+    window = fields.get("sliding_window")
     if isinstance(window, list) and len({size for size in window if size}) == 1:
         window = next(size for size in window if size)
-    if rule == "none" or not window or fields.stated("use_sliding_window") is False:
+    if rule == "none" or not window or fields.get("use_sliding_window") is False:
         return 0, 0
     if not isinstance(window, int):
         raise NotComputed(source, f"{part.family} has windows that differ by layer ({str(window)[:40]})")

@@ -16,6 +16,7 @@ from mistral_on_l4.planner.catalogue.schema import Architecture
 from mistral_on_l4.planner.checkpoint import HALF
 from mistral_on_l4.planner.plan import GIB, MemoryUse
 from mistral_on_l4.planner.request import ServiceRequest
+from mistral_on_l4.planner.splits import expert_group
 
 BLOCK = 16  # tokens of one KV block, vLLM's default
 # --cpu-offload-gb is chosen in steps of this; whole parameters move (the largest is 0.31 GiB here), so finer steps mean nothing.
@@ -78,7 +79,9 @@ def context_gib(request: ServiceRequest) -> float:
 
 
 def workspace_gib(request: ServiceRequest) -> float:
-    """FlashInfer's workspaces, block scales that Marlin keeps per row, and what MXFP4 experts are padded by; all in the budget."""
+    """FlashInfer's workspaces, block scales that Marlin keeps per row, scales that MoeWNA16 repeats, and what MXFP4 experts are
+    padded by; all in the budget.
+    """
     engine, size = request.engine, 0.0
     if request.attention_backend == "FLASHINFER":
         full = 0 if request.eager else capture_sizes(request)[1]
@@ -88,6 +91,10 @@ def workspace_gib(request: ServiceRequest) -> float:
         size += (
             (weights.linear_parameters + weights.expert_parameters) / request.loaded_as.block_size[1] * HALF / request.gpus / GIB
         )
+    stored, group = request.quantization, expert_group(request)
+    if group < stored.group_size:
+        repeated = request.weights.expert_parameters * (1 / group - 1 / stored.group_size)
+        size += repeated * (HALF + (0.5 if stored.zeros else 0)) / request.gpus / GIB
     if request.loaded_as.scheme == "mxfp4":
         size += request.weights.expert_bytes / request.gpus * (_mxfp4_padding(request) - 1) / GIB
         size += engine.mxfp4_compiled_gib if request.gpu.compute_capability < TRITON_FROM and not request.eager else 0.0

@@ -16,6 +16,8 @@ _LINEAR = re.compile(
     r"(q_proj|k_proj|v_proj|qkv_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|gate_up_proj|fc1|fc2|c_attn|c_proj|self_attn|attention"
     r"|\.mlp$|\bmlp$|\.experts)"
 )
+# Modules that are never quantized, whatever is said of them: routers, embedding and head.
+_UNTOUCHED = re.compile(r"lm_head|embed_tokens|mlp\\*\.gate(?![_\w])|router|block_sparse_moe\\*\.gate(?![_\w])")
 _ELSEWHERE = re.compile(r"vision|visual|multi_modal|mm_projector|image|audio|mtp|nextn|shared_expert_gate|norm")
 
 
@@ -48,7 +50,11 @@ def quantization_from(config: Mapping[str, Any], source: str, beside: Mapping[st
         if bits in (4, 8):
             size = found.get("group_size") or found.get("q_group_size")
             head = found.get("lm_head") is True
-            return _made(method, f"int{bits}", size, head=head, weight_only=True, partly=_partly(kept))
+            # GPTQ stores zero points in any case, and vLLM loads them only where they are not symmetric.
+            zeros = method.startswith("awq") or found.get("sym") is False
+            made = _made(method, f"int{bits}", size, head=head, weight_only=True, partly=_partly(kept) or _by_module(found))
+            ordered = found.get("desc_act") is True and method.startswith("gptq") and made.group_size > 0
+            return made.model_copy(update={"zeros": zeros, "act_order": ordered})
     elif method == "bitsandbytes" and found.get("load_in_4bit"):
         return _made(method, "int4", 64, weight_only=True, partly=_partly(kept))
     raise NotComputed(source, f"the planner does not compute quantization {method!r} as this checkpoint uses it")
@@ -67,15 +73,23 @@ def _modelopt(found: Mapping[str, Any], source: str) -> Quantization:
     if scheme is None:
         raise NotComputed(source, f"the planner does not compute quantization 'modelopt' with {algorithm or 'no quant_algo'}")
     kept = _kept(part, "exclude_modules", "ignore")
-    cache = part.get("kv_cache_quant_algo") or part.get("kv_cache_scheme")
     name = "modelopt" if scheme == "fp8" else "modelopt_fp4"
     head = bool(kept) and not any("lm_head" in each for each in kept)
     made = _made(name, scheme, 16 if scheme == "nvfp4" else None, head=head, partly=_partly(kept))
-    fp8_cache = str(cache).upper() == "FP8" or (isinstance(cache, Mapping) and cache.get("num_bits") == 8)
-    return made.model_copy(update={"kv_cache": "fp8"}) if fp8_cache else made
+    cache = part.get("kv_cache_scheme") or part.get("kv_cache_quant_algo")
+    if str(cache).upper() == "NVFP4" or (isinstance(cache, Mapping) and cache.get("num_bits") == 4):
+        raise NotComputed(source, "its KV cache is in NVFP4, which the planner does not compute")
+    return made.model_copy(update={"kv_cache": _fp8_cache(cache)})
+
+
+def _fp8_cache(said: Any) -> str:
+    """ "fp8" where a checkpoint says that its KV cache is in 8 bits: ModelOpt by a name, compressed-tensors by a scheme."""
+    scheme = isinstance(said, Mapping) and said.get("num_bits") == 8 and said.get("type", "float") == "float"
+    return "fp8" if scheme or str(said).upper() == "FP8" else ""
 
 
 def _compressed_tensors(found: Mapping[str, Any], source: str) -> Quantization:
+    _refuse_sparse(found, source)
     groups = found.get("config_groups") or {}
     kept = found.get("ignore") or []
     if not isinstance(groups, Mapping) or not isinstance(kept, list):
@@ -88,12 +102,13 @@ def _compressed_tensors(found: Mapping[str, Any], source: str) -> Quantization:
             raise PlanError(f"{source}: quantization_config is corrupt: the weights of a group are an object")
         scheme = _STORED.get(f"{weights.get('type')}{weights.get('num_bits')}")
         block = _block(weights.get("block_structure"), source) or block
-        schemes.add((scheme, str(weights.get("group_size")), not group.get("input_activations") if weights else True))
+        symmetric = str(weights.get("symmetric", True))
+        schemes.add((scheme, str(weights.get("group_size")), not group.get("input_activations") if weights else True, symmetric))
     if len(schemes) == 1 and (only := schemes.pop())[0]:
         # `lm_head`, `language_model.lm_head` and `re:.*lm_head` all keep the head as it is.
         head = bool(kept) and not any("lm_head" in str(name) for name in kept)
         size = int(only[1]) if only[1].isdigit() else 0
-        return _made(
+        made = _made(
             "compressed-tensors",
             only[0],
             size,
@@ -102,7 +117,25 @@ def _compressed_tensors(found: Mapping[str, Any], source: str) -> Quantization:
             block=block,
             partly=_partly([str(name) for name in kept]),
         )
+        zeros = only[0] == "int4" and only[3] == "False"
+        return made.model_copy(update={"zeros": zeros, "kv_cache": _fp8_cache(found.get("kv_cache_scheme"))})
     raise NotComputed(source, "the planner does not compute quantization 'compressed-tensors' as this checkpoint uses it")
+
+
+def _refuse_sparse(found: Mapping[str, Any], source: str) -> None:
+    """Weights of which a step reads, and a file holds, only those that are not zero."""
+    sparsity = found.get("sparsity_config")
+    sparse = isinstance(sparsity, Mapping) and (
+        sparsity.get("targets") or sparsity.get("sparsity_structure") not in (None, "unstructured", "0:0")
+    )
+    formats = {str(found.get("format")), *(str(group.get("format")) for group in _groups(found))}
+    if sparse or any("24" in each or "sparse" in each for each in formats):
+        raise NotComputed(source, "its weights are sparse (2:4), which the planner does not compute and newer engines do not load")
+
+
+def _groups(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = found.get("config_groups")
+    return [group for group in groups.values() if isinstance(group, Mapping)] if isinstance(groups, Mapping) else []
 
 
 def _kept(found: Mapping[str, Any], *names: str) -> list[str]:
@@ -111,6 +144,12 @@ def _kept(found: Mapping[str, Any], *names: str) -> list[str]:
         if isinstance(value, list):
             return [str(each) for each in value]
     return []
+
+
+def _by_module(found: Mapping[str, Any]) -> bool:
+    """Whether matrices of decoder layers are stored in ways of their own: GPTQModel's `dynamic`, AutoRound's `extra_config`."""
+    rules = {**(found.get("dynamic") or {}), **(found.get("extra_config") or {})}
+    return any(not _ELSEWHERE.search(name) and not _UNTOUCHED.search(name) for name in map(str, rules))
 
 
 def _partly(kept: list[str]) -> bool:

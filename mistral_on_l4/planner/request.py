@@ -11,6 +11,8 @@ from typing import Literal
 from mistral_on_l4.planner.catalogue.schema import Architecture, Engine, Gpu, Instance, Kernel, Quantization
 from mistral_on_l4.planner.checkpoint import Weights, kv_bytes_per_token, weights_of
 
+# Where a stack says extra_args.
+EXTRA_ARGS = "extraArgs"
 # Quantization scheme of a variant, for a checkpoint that does not exist yet or is quantized while loading.
 FORMATS = {
     "bf16": Quantization(),
@@ -33,7 +35,8 @@ class ServiceRequest:
     """One service. exact: bytes read from a checkpoint's own headers, instead of those that follow from its shapes.
 
     gpus: of one replica, and the degree of tensor parallelism; instance: what it runs on, None if nothing is known that has the
-    GPU; quantization: of the files; loaded_as: what the layers become on the GPU, where the engine quantizes while loading.
+    GPU; quantization: of the files; loaded_as: what the layers become on the GPU, where the engine quantizes while loading;
+    args_source: what people know extra_args by.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ServiceRequest:
     cpu_offload: Literal["off", "auto"] | float = "off"
     dtype: str = "auto"
     extra_args: tuple[str, ...] = ()
+    args_source: str = EXTRA_ARGS
     exact: Weights | None = None
     unsupported: str = ""
     largest_file_gb: float = 5.0
@@ -156,18 +160,19 @@ class ServiceRequest:
 
 
 def parse_flags(args: Sequence[str]) -> dict[str, str]:
-    """Command-line arguments by flag name; the last of a repeated flag counts, as for argparse."""
+    """Command-line arguments by flag name; the last of a repeated flag counts, as for argparse. "" holds words before any flag."""
     flags: dict[str, str] = {}
     name = ""
     for argument in args:
         # argparse takes a negative number for a value: --max-model-len -1.
         if argument.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", argument):
             name, _, value = argument.partition("=")
-            # vLLM's parser takes --max_model_len for --max-model-len.
-            name = _SHORT.get(name, name.replace("_", "-"))
+            # vLLM's parser takes --max_model_len for --max-model-len, and -O3 for -O 3.
+            first, dot, rest = name.partition(".")
+            name = SHORT.get("-O" if first.startswith("-O") else first, first.replace("_", "-")) + dot + rest
             flags[name] = value
-        elif name:
-            flags[name] = f"{flags[name]} {argument}".strip()
+        else:
+            flags[name] = f"{flags.get(name, '')} {argument}".strip()
     return flags
 
 
@@ -184,4 +189,20 @@ def readable_int(text: str) -> int | None:
     return int(binary) * {"K": 2**10, "M": 2**20}[binary_unit]
 
 
-_SHORT = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size", "-q": "--quantization"}
+# vLLM's short names, of any version (data/flags.yaml).
+SHORT = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-dcp": "--decode-context-parallel-size",
+    "-pcp": "--prefill-context-parallel-size",
+    "-ep": "--enable-expert-parallel",
+    "-q": "--quantization",
+    "-n": "--nnodes",
+    "-r": "--node-rank",
+    "-O": "--compilation-config",
+    "-cc": "--compilation-config",
+    "-ac": "--attention-config",
+    "-sc": "--speculative-config",
+    "-asc": "--api-server-count",
+}

@@ -4,79 +4,9 @@ from __future__ import annotations
 
 from math import floor
 
-from mistral_on_l4.planner.plan import GIB, PlanError
-from mistral_on_l4.planner.request import ServiceRequest, readable_int
-
-# Flags that the plan writes itself, and the setting that each belongs to: a second value would make the plan wrong.
-OWNED = {
-    "--port": "the runtime",
-    "--model": "the runtime",
-    "--served-model-name": "the runtime",
-    "--tensor-parallel-size": "tensorParallelSize",
-    "--max-model-len": "maxModelLen",
-    "--max-num-seqs": "maxNumSeqs",
-    "--kv-cache-dtype": "kvCacheDtype",
-    "--gpu-memory-utilization": "gpuMemoryUtilization",
-    "--cpu-offload-gb": "cpuOffload",
-}
-# Flags that split, load or cache the model, or make another one of it, in ways that the planner does not compute.
-UNPLANNED = (
-    "--pipeline-parallel-size",
-    "--data-parallel-size",
-    "--decode-context-parallel-size",
-    "--speculative-config",
-    "--kv-cache-memory-bytes",
-    "--num-gpu-blocks-override",
-    "--swap-space",
-    "--block-size",
-    "--hf-overrides",
-    "--load-format",
-    "--runner",
-    "--enable-lora",
-)
-# What --dtype may say where the planner knows what follows: 16 bits, as the weights are stored or computed with.
-_DTYPES = ("auto", "half", "float16", "bfloat16")
-EXPERT_PARALLEL = "--enable-expert-parallel"
-TAKES_NO_VALUE = (
-    "--enforce-eager",
-    "--enable-chunked-prefill",
-    "--no-enable-chunked-prefill",
-    "--language-model-only",
-    EXPERT_PARALLEL,
-    "--trust-remote-code",
-    "--enable-auto-tool-choice",
-)
-
-
-def check_flags(request: ServiceRequest) -> None:
-    """Raises PlanError if extraArgs contradict the plan."""
-    flags = request.flags
-    for flag, setting in OWNED.items():
-        if flag in flags:
-            raise PlanError(f"{request.name}: extraArgs sets {flag}, which {setting} sets: remove it there")
-    for flag in UNPLANNED:
-        if flag in flags:
-            raise PlanError(f"{request.name}: extraArgs sets {flag}, which the planner cannot compute: remove it")
-    for flag in TAKES_NO_VALUE:
-        if flags.get(flag):
-            raise PlanError(
-                f"{request.name}: extraArgs gives {flag} the value {flags[flag]!r}, but it takes none: vLLM would not start"
-            )
-    if "--language-model-only" in flags and not request.engine.language_model_only:
-        raise PlanError(
-            f"{request.name}: vLLM {request.engine.version} has no --language-model-only: it would not start, newer engines would"
-        )
-    if (dtype := flags.get("--dtype", "auto")) not in _DTYPES:
-        raise PlanError(
-            f"{request.name}: extraArgs sets --dtype {dtype}, which the planner cannot compute: known are {', '.join(_DTYPES)}"
-        )
-    if flags.get("--quantization") == "bitsandbytes" and request.quantization.method == "none":
-        raise PlanError(f"{request.name}: extraArgs quantizes with bitsandbytes while loading, which the planner cannot compute")
-    tokens = flags.get("--max-num-batched-tokens")
-    if tokens is not None and not readable_int(tokens):
-        raise PlanError(
-            f"{request.name}: extraArgs gives --max-num-batched-tokens the value {tokens!r}: write a number such as 2048 or 2K"
-        )
+from mistral_on_l4.planner.plan import GIB
+from mistral_on_l4.planner.request import ServiceRequest
+from mistral_on_l4.planner.splits import uneven_split
 
 
 def refusal_of(request: ServiceRequest) -> str | None:
@@ -114,7 +44,14 @@ def refusal_of(request: ServiceRequest) -> str | None:
             f"tensor parallel size ({tp}) must divide the KV heads ({shape.kv_heads}), or be a multiple of them: "
             "assert self.total_num_kv_heads % tp_size == 0"
         )
-    if uneven := _uneven_split(request):
+    if shape.heads % shape.kv_heads:
+        return f"num_heads ({shape.heads}) is not divisible by num_kv_heads ({shape.kv_heads}): every KV head serves as many heads"
+    if request.quantization.act_order and not request.engine.gptq_act_order:
+        return (
+            "GPTQ group activation ordering (desc_act=True) is no longer supported. Use a checkpoint with static activation "
+            "ordering or desc_act=False."
+        )
+    if uneven := uneven_split(request):
         return uneven
     if not request.chunked_prefill and request.batched_tokens < request.max_model_len:
         return (
@@ -132,58 +69,6 @@ def refusal_of(request: ServiceRequest) -> str | None:
             f"User-specified max_model_len ({request.max_model_len}) is greater than the derived max_model_len "
             f"(max_position_embeddings={shape.max_positions} in model's config.json)"
         )
-    return None
-
-
-def _uneven_split(request: ServiceRequest) -> str | None:
-    """Matrices that tensor parallelism cuts where they cannot be cut: in a column, or in a group that shares a scale."""
-    shape, tp, stored = request.architecture, request.gpus, request.quantization
-    # With expert parallelism every expert lies on one GPU whole.
-    whole_experts = shape.experts and EXPERT_PARALLEL in request.flags
-    parts = (0 if whole_experts else shape.intermediate, shape.dense_intermediate, shape.shared_intermediate)
-    widths = [width for width in parts if width]
-    if uneven := next((width for width in widths if width % tp), None):
-        return f"{uneven} is not divisible by {tp}: the MLP's width over tensor parallel size"
-    if stored.block_size:
-        return _cut_block(request, stored.block_size)
-    group = stored.group_size if stored.method != "bitsandbytes" else 0
-    if tp == 1 or not group:
-        return None
-    if cut := next((size // tp for size in (*widths, shape.heads * shape.head_dim) if size // tp % group), None):
-        if stored.method.startswith("awq"):
-            return (
-                "The input size is not aligned with the quantized weight shape. This can be caused by too large tensor parallel "
-                f"size ({cut} per GPU, groups of {group})."
-            )
-        return (
-            f"Weight input_size_per_partition = {cut} is not divisible by group_size = {group}. Consider reducing "
-            f"tensor_parallel_size ({tp})"
-        )
-    return None
-
-
-def _cut_block(request: ServiceRequest, block: tuple[int, int]) -> str | None:
-    """A block of weights that share a scale must lie on one GPU whole (layers/quantization/utils/fp8_utils.py)."""
-    shape, tp = request.architecture, request.gpus
-    rows, columns = block
-    cut_experts = shape.experts and EXPERT_PARALLEL not in request.flags
-    expert = shape.intermediate // tp
-    if cut_experts and expert % rows:
-        return (
-            f"The output_size of gate's and up's weight = {expert} is not divisible by weight quantization block_n = {rows}. "
-            f"({shape.intermediate} over {tp} GPUs)"
-        )
-    if cut_experts and tp > 1 and expert % columns:
-        return f"The input_size of down's weight = {expert} is not divisible by weight quantization block_k = {columns}."
-    dense = [shape.dense_intermediate, shape.shared_intermediate] if shape.experts else [shape.intermediate]
-    queries = shape.heads * shape.head_dim
-    keys = max(1, shape.kv_heads // tp) * shape.head_dim
-    merged = [width // tp for width in dense if width] + [queries // tp, keys]
-    if cut := next((size for size in merged if size % rows), None):
-        return f"Weight output_partition_size = {cut} is not divisible by weight quantization block_n = {rows}."
-    inputs = [width // tp for width in dense if width] + [queries // tp]
-    if tp > 1 and (cut := next((size for size in inputs if size % columns), None)):
-        return f"Weight input_size_per_partition = {cut} is not divisible by weight quantization block_k = {columns}."
     return None
 
 
@@ -252,6 +137,13 @@ def warnings_of(request: ServiceRequest) -> list[str]:
         notes.append(
             f"speeds are those of {work.prompt_tokens} tokens in and {work.output_tokens} out, but vLLM refuses a request of more "
             f"than {request.max_model_len}: --prompt-tokens and --output-tokens change them"
+        )
+    if request.quantization.kv_cache and request.kv_cache_dtype == "auto":
+        follows = request.engine.kv_from_checkpoint
+        notes.append(
+            "the KV cache is in FP8, since the checkpoint says so"
+            if follows
+            else f"the checkpoint was made for an FP8 KV cache: vLLM {request.engine.version} takes one if --kv-cache-dtype says so"
         )
     if request.cache_dtype.startswith("fp8") and capability < 8.9:
         notes.append(f"an FP8 KV cache was not verified on {request.gpu.name} (compute capability {capability})")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.sections import MAX_NODES, PoolSettings, ServiceSettings, Settings
-from mistral_on_l4.planner import cost, hosting, rules
+from mistral_on_l4.planner import cost, hosting
 from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
 from mistral_on_l4.planner.catalogue.schema import Reserved
+from mistral_on_l4.planner.flags import check_flags
 from mistral_on_l4.planner.plan import PlanError, ServicePlan, StackPlan
 from mistral_on_l4.planner.remedies import remedies_for
 from mistral_on_l4.planner.request import ServiceRequest, Workload
@@ -136,7 +137,8 @@ def _request(
         largest_file_gb=variant.largest_file_gb,
         workload=workload,
     )
-    rules.check_flags(request)
+    if request.extra_args:
+        check_flags(request)
     return request
 
 

@@ -8,10 +8,11 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from mistral_on_l4.planner import memory, rules
+from mistral_on_l4.planner import memory
 from mistral_on_l4.planner.catalogue.families import registry_of
 from mistral_on_l4.planner.catalogue.schema import Architecture, Catalogue, Engine, Quantization, unknown
 from mistral_on_l4.planner.checkpoint import Weights, weights_of
+from mistral_on_l4.planner.flags import check_flags
 from mistral_on_l4.planner.hosting import Moves, downloader, pod_resources, readiness, seed_minutes
 from mistral_on_l4.planner.hub import HubRefused, HubUnreachable, read_checkpoint
 from mistral_on_l4.planner.local_files import read_local
@@ -81,13 +82,24 @@ class Found:
 def plan_checkpoint(question: Question, catalogue: Catalogue) -> StackPlan:
     """One service in the form of a stack. Raises PlanError; asks the hub only for what the catalogue does not hold."""
     catalogue.known_region(question.region)
+    found = find_checkpoint(question, catalogue)
+    request, note = request_of(question, catalogue, found), found.note
+    if question.max_model_len is None:
+        request, shortened = _held_context(request)
+        note = "; ".join(filter(None, (note, shortened))) or None
+    image = request.engine.images.get("eks")
+    return _planned(request, question, catalogue, image.unpacked_gb if image else 0.0, note)
+
+
+def request_of(question: Question, catalogue: Catalogue, found: Found | None = None) -> ServiceRequest:
+    """What is asked of the planner. found: the checkpoint, where it is known already. Raises PlanError."""
     gpu_name = _any_case("GPU", question.gpu, tuple(catalogue.gpus))
     engine_name = question.engine or catalogue.default_engine
     engine = catalogue.engine(engine_name)
     gpus = question.tensor_parallel_size or question.count
     if gpus > question.count:
         raise PlanError(f"--tp {gpus} needs that many GPUs, but --count is {question.count}")
-    found = find_checkpoint(question, catalogue)
+    found = found or find_checkpoint(question, catalogue)
     longest = question.max_model_len or min(DEFAULT_MODEL_LEN, found.architecture.max_positions)
     work = question.workload
     if work.prompt_tokens + work.output_tokens > longest:
@@ -115,16 +127,15 @@ def plan_checkpoint(question: Question, catalogue: Catalogue) -> StackPlan:
         cpu_offload=_offload(question.cpu_offload),
         dtype=found.dtype,
         extra_args=question.extra_args,
+        args_source="--vllm-args",
         exact=found.exact,
         unsupported=_unsupported(found, engine_name, engine),
         largest_file_gb=found.largest_file_gb,
         workload=work,
     )
-    rules.check_flags(request)
-    if question.max_model_len is None:
-        request, shortened = _held_context(request)
-        found = replace(found, note="; ".join(filter(None, (found.note, shortened))) or None)
-    return _planned(request, question, catalogue, image.unpacked_gb if image else 0.0, found.note)
+    if request.extra_args:
+        check_flags(request)
+    return request
 
 
 def _held_context(request: ServiceRequest) -> tuple[ServiceRequest, str | None]:

@@ -114,7 +114,8 @@ class Quantization(Record):
     """How the linear layers are stored. `scheme` none means as the rest of the checkpoint; weight_only: multiplied in 16 bits.
 
     group_size: columns of a row that share a scale; block_size: rows and columns that do; experts_only: routed experts alone are
-    quantized; partly: some matrices of decoder layers are not; kv_cache: what the checkpoint says its KV cache is in, else "".
+    quantized; partly: some matrices of decoder layers are not; kv_cache: what the checkpoint says its KV cache is in, else "";
+    zeros: whether each group has a zero point; act_order: GPTQ's columns are in another order than the groups.
     """
 
     method: str = "none"
@@ -126,6 +127,8 @@ class Quantization(Record):
     experts_only: bool = False
     partly: bool = False
     kv_cache: str = ""
+    zeros: bool = False
+    act_order: bool = False
 
 
 class Variant(Record):
@@ -245,8 +248,10 @@ class Engine(Record):
     mxfp4_capability: float
     kv_from_checkpoint: bool
     kv_size_by_request: bool
-    language_model_only: bool
     steps_in_flight: int
+    marlin_pads: bool = False
+    expert_blocks_refined_from: float | None = None
+    gptq_act_order: bool = True
     kernels: tuple[Kernel, ...] = ()
     fixed_until: str
     advisories: tuple[Advisory, ...] = ()

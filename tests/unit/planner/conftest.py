@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mistral_on_l4.config.settings import Settings, settings_from
 from mistral_on_l4.planner import ServicePlan, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
+from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 from tests.support.configuration import only_pools, only_services
 
 WIDTH = {"BF16": 2, "F8_E4M3": 1, "I32": 4, "I64": 8, "F32": 4}
@@ -200,3 +202,20 @@ def config(tmp_path: Any) -> Callable[[str], Any]:
         return folder / "config.json"
 
     return written
+
+
+@pytest.fixture
+def of_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """of_file(config) -> a folder with that config.json, which each call overwrites."""
+
+    def written(config: dict[str, Any]) -> Path:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return tmp_path
+
+    return written
+
+
+@pytest.fixture
+def of(of_file: Callable[..., Path], catalogue: Catalogue) -> Callable[..., ServicePlan]:
+    """of(config, gpu="L4", ...) -> the plan of a checkpoint of which only config.json is there."""
+    return lambda config, **asked: plan_checkpoint(Question(config=of_file(config), **asked), catalogue).services[0]

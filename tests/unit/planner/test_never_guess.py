@@ -15,20 +15,8 @@ from mistral_on_l4.planner.catalogue import Catalogue
 from mistral_on_l4.planner.catalogue.families import load_architectures, registry_of
 from mistral_on_l4.planner.config_json import architecture_from
 from mistral_on_l4.planner.quantization import quantization_from
-from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
 Plan = Callable[..., ServicePlan]
-
-
-@pytest.fixture
-def of(tmp_path: Path, catalogue: Catalogue) -> Callable[..., ServicePlan]:
-    """of(config, gpu="L4", ...) -> the plan of a checkpoint of which only config.json is there."""
-
-    def planned(config: configs.Config, **asked: Any) -> ServicePlan:
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        return plan_checkpoint(Question(config=tmp_path, **asked), catalogue).services[0]
-
-    return planned
 
 
 def test_every_computed_architecture_is_one_that_an_engine_serves_or_served() -> None:
@@ -92,9 +80,18 @@ def test_windows_that_differ_by_layer_are_refused_and_equal_ones_are_not() -> No
         architecture_from({**gemma, "sliding_window": [512, 1024]}, "x")
 
 
-def test_a_config_without_a_name_is_read_by_its_family() -> None:
-    nameless = {name: value for name, value in configs.QWEN3_06B.items() if name != "architectures"}
-    assert architecture_from(nameless, "x").family == "Qwen3ForCausalLM"
+@pytest.mark.parametrize("named", [None, [], "LlamaForCausalLM"])
+def test_an_architecture_that_vllm_would_not_find_is_not_computed(named: Any) -> None:
+    with pytest.raises(NotComputed, match=r"architectures is .*: vLLM takes the class from there"):
+        architecture_from({**configs.LLAMA_8B, "architectures": named}, "x")
+
+
+def test_a_null_is_no_default_of_the_family() -> None:
+    qwen = {name: value for name, value in configs.QWEN3_06B.items() if name != "head_dim"}
+    assert architecture_from(qwen, "x").head_dim == 128
+    assert architecture_from({**qwen, "head_dim": None}, "x").head_dim == 1024 // 16
+    with pytest.raises(PlanError, match="num_hidden_layers is None"):
+        architecture_from({**qwen, "num_hidden_layers": None}, "x")
 
 
 def test_the_smallest_of_several_limits_on_the_context_holds() -> None:
@@ -159,7 +156,7 @@ def test_a_vision_tower_counts_unless_the_language_model_alone_is_served(of: Any
     assert both.memory.weights_gib - alone.memory.weights_gib == pytest.approx(0.42e9 * 2 / 2**30, rel=0.02)
     assert any("profile run of its largest image is not" in warning for warning in both.warnings)
     assert not any("vision" in warning for warning in alone.warnings)
-    with pytest.raises(PlanError, match="has no --language-model-only"):
+    with pytest.raises(PlanError, match=r"does not know: vllm-0\.33 does, add --engine vllm-0\.33"):
         of(configs.GEMMA3_4B, engine="vllm-0.11", extra_args=("--language-model-only",))
 
 

@@ -167,7 +167,7 @@ def test_a_number_of_tokens_is_read_as_vllm_reads_it(plan: Plan, given: str, tok
     assert found.memory.activation_gib == pytest.approx(tokens * 3 * (5120 + 32768) * 2 / 2**30)
 
 
-@pytest.mark.parametrize("given", ["abc", "", "0", "1.5K", "-2"])
+@pytest.mark.parametrize("given", ["abc", "0", "1.5K", "-2"])
 def test_a_number_of_tokens_that_vllm_does_not_read_is_refused(plan: Plan, given: str) -> None:
     with pytest.raises(PlanError, match="--max-num-batched-tokens the value"):
         plan(variant="w4a16", extraArgs=[f"--max-num-batched-tokens={given}"])
@@ -256,7 +256,9 @@ def test_what_a_t4_can_load_depends_on_format_and_engine(
         ),
         ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, 8, "The input size is not aligned"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, 1, None),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": -1}}, 8, None),
+        # One scale a row: the part needs whole tiles of Marlin's, 28.9 of 128 columns; in float16 Exllama multiplies it.
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": -1}}, 8, "min_thread_k = 128"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": -1}, "torch_dtype": "float16"}, 8, None),
         ({}, 8, None),
         ({"intermediate_size": 29570}, 4, "29570 is not divisible by 4"),
     ],

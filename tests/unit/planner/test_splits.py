@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.plan import configs
+from mistral_on_l4.planner import NotComputed
+from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.memory import workspace_gib
+from mistral_on_l4.planner.quantization import quantization_from
+from mistral_on_l4.planner.standalone import Question
+from mistral_on_l4.planner.standalone import request_of as asked_of
+
+PARAMETERS = 48 * 128 * 3 * 768 * 2048  # of all experts of Qwen3-30B-A3B
+
+
+@pytest.fixture
+def request_of(of_file: Any, catalogue: Catalogue) -> Any:
+    """request_of(config, count=4, ...) -> the ServiceRequest that `demo plan --config` plans."""
+    return lambda config, **asked: asked_of(Question(config=of_file(config), **asked), catalogue)
+
+
+@pytest.mark.parametrize(
+    ("config", "bytes_per_group"), [(configs.QWEN3_30B_AWQ, 2.5), (configs.QWEN3_30B_GPTQ, 2.0)], ids=["awq", "gptq"]
+)
+def test_groups_of_experts_are_halved_until_no_gpu_cuts_them(request_of: Any, config: Any, bytes_per_group: float) -> None:
+    # 768 / 4 = 192 columns: groups of 64 instead of 128, so each scale (and zero point) is there twice.
+    assert workspace_gib(request_of(config, count=2)) == 0
+    found = workspace_gib(request_of(config, count=4)) * 2**30
+    assert found == pytest.approx(PARAMETERS * (1 / 64 - 1 / 128) * bytes_per_group / 4)
+
+
+def test_experts_that_stay_whole_cut_no_group(request_of: Any) -> None:
+    whole = request_of(configs.QWEN3_30B_AWQ, count=4, extra_args=("--enable-expert-parallel",))
+    assert workspace_gib(whole) == 0
+
+
+def test_zero_points_count_where_they_are_loaded() -> None:
+    def zeros(**changes: Any) -> bool:
+        return quantization_from({"quantization_config": {**configs.GPTQ, **changes}}, "x").zeros
+
+    assert not zeros()
+    assert zeros(sym=False)
+    assert quantization_from({"quantization_config": configs.AWQ}, "x").zeros
+
+
+@pytest.mark.parametrize(
+    ("rules", "partly"),
+    [
+        ({"dynamic": {"-:.*\\.mlp\\.gate$": {}, "lm_head": {}}}, False),
+        ({"dynamic": {"-:.*visual.*": {}}}, False),
+        ({"dynamic": {"-:.*attn.*": {}}}, True),
+        ({"dynamic": {"+:.*\\.(?:1[0-5])\\..*": {"bits": 8}}}, True),
+        ({"extra_config": {"model.layers.0.mlp.shared_expert_gate": {"bits": 16}}}, False),
+        ({"extra_config": {"model.layers.3.self_attn.q_proj": {"bits": 16}}}, True),
+    ],
+)
+def test_rules_by_module_leave_the_size_to_the_headers(rules: Any, partly: bool) -> None:
+    assert quantization_from({"quantization_config": {**configs.GPTQ, **rules}}, "x").partly is partly
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "marlin-24"},
+        {"sparsity_config": {"format": "sparse-24-bitmask", "sparsity_structure": "2:4", "targets": ["Linear"]}},
+        {"config_groups": {"group_0": {**configs.W4A16["config_groups"]["group_0"], "format": "marlin-24"}}},
+    ],
+)
+def test_sparse_weights_are_not_computed(changes: Any) -> None:
+    with pytest.raises(NotComputed, match="sparse"):
+        quantization_from({"quantization_config": {**configs.W4A16, **changes}}, "x")
+
+
+def test_a_dense_checkpoint_with_an_empty_sparsity_config_is_computed() -> None:
+    dense = {"format": "dense", "global_sparsity": 0.14, "sparsity_structure": "unstructured", "targets": [], "ignore": []}
+    assert quantization_from({"quantization_config": {**configs.W4A16, "sparsity_config": dense}}, "x").scheme == "int4"
+
+
+def test_heads_that_no_kv_head_serves_evenly_are_refused(of: Any) -> None:
+    assert "is not divisible by num_kv_heads" in of({**configs.LLAMA_8B, "num_key_value_heads": 5}, gpu="L40S").reason
+
+
+def test_a_cache_scheme_of_compressed_tensors_is_followed_by_the_newer_engine(of: Any) -> None:
+    kept = {**configs.CHANNEL_FP8, "kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor"}}
+    older, newer = (of({**configs.LLAMA_8B, "quantization_config": kept}, engine=name) for name in ("vllm-0.11", "vllm-0.33"))
+    assert older.memory.kv_bytes_per_token == 2 * newer.memory.kv_bytes_per_token
+    assert any("takes one if --kv-cache-dtype says so" in warning for warning in older.warnings)
+    assert any("since the checkpoint says so" in warning for warning in newer.warnings)
