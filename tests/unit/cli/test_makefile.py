@@ -17,4 +17,6 @@ def test_a_checkout_that_was_moved_is_told_to_make_its_environment_again(made_in
         ["make", "-s", "at-home", f"VENV={tmp_path}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode == 0) is at_home
-    assert at_home or "moved or copied: its environment was made in /where/it/was/before; make it again with make venv" in done.stderr
+    assert (
+        at_home or "moved or copied: its environment was made in /where/it/was/before; make it again with make venv" in done.stderr
+    )
