@@ -20,6 +20,7 @@ from mistral_on_l4.planner.stack import plan_stack
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
 app = typer.Typer(add_completion=False)
+MOST_USERS = 100_000
 
 
 @app.command()
@@ -50,8 +51,16 @@ def plan(
     slo: Annotated[str, typer.Option(help="Limits to search for, in ms: tpot=60,ttft=1500.")] = "",
     budget: Annotated[float | None, typer.Option(min=0.01, help="US dollars per hour that a choice may cost.")] = None,
     gpus: Annotated[str, typer.Option(help="Kinds of GPU to search, by comma, instead of all.")] = "",
-    accuracy: Annotated[float | None, typer.Option(min=0, max=100, help="Least accuracy, in % of the unquantized model.")] = None,
-    suggest: Annotated[bool, typer.Option("--suggest", help="Search for the cheapest way to serve the model or stack.")] = False,
+    accuracy: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Least accuracy, in % of the unquantized model; 0: any, even unknown.")
+    ] = None,
+    suggest: Annotated[
+        bool,
+        typer.Option(
+            "--suggest",
+            help="Search for the cheapest way to serve the model, or what the stack serves today, no slower and no less exact.",
+        ),
+    ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Print the stack file's lines for the cheapest choice.")] = False,
     live_prices: Annotated[bool, typer.Option("--live-prices", help="Ask the AWS Price List API for today's prices.")] = False,
 ) -> None:
@@ -80,7 +89,8 @@ def plan(
         extra_args=_split(vllm_args),
         workload=Workload(_users(users), prompt_tokens, output_tokens),
     )
-    wanted = Wanted(slo, budget, gpus, accuracy, apply) if suggest or slo or budget or gpus or accuracy or apply else None
+    backwards = suggest or slo or budget or gpus or accuracy is not None or apply
+    wanted = Wanted(slo, budget, gpus, accuracy, apply, engine, max_model_len) if backwards else None
     if not (model or config):
         if misplaced := _misplaced(question):
             raise Failure(
@@ -90,6 +100,8 @@ def plan(
             raise Failure(
                 "--slo and the other limits search for a checkpoint (--model), or with --suggest for a stack's services", 2
             )
+    elif wanted and (chosen := _misplaced(question, *_SEARCHED)):
+        raise Failure(f"{chosen} is what the search chooses: --gpus, --engine, --precision and --max-model-len narrow it", 2)
     try:
         _answer(question, stack, region, wanted, live_prices=live_prices, as_json=as_json, as_markdown=as_markdown)
     except NotComputed as error:
@@ -116,10 +128,16 @@ _OF_A_CHECKPOINT = {
 }
 
 
-def _misplaced(question: Question) -> str | None:
-    """The first option that was given although a stack is planned."""
+# Those of them that the search keeps to.
+_SEARCHED = ("precision", "max_model_len")
+
+
+def _misplaced(question: Question, *allowed: str) -> str | None:
+    """The first option that was given although a stack is planned, or a search chooses it."""
     usual = Question()
-    return next((option for name, option in _OF_A_CHECKPOINT.items() if getattr(question, name) != getattr(usual, name)), None)
+    given = {option for name, option in _OF_A_CHECKPOINT.items() if getattr(question, name) != getattr(usual, name)}
+    taken = {_OF_A_CHECKPOINT[name] for name in allowed}
+    return next((option for option in _OF_A_CHECKPOINT.values() if option in given - taken), None)
 
 
 def _answer(
@@ -140,7 +158,9 @@ def _answer(
             return suggest_checkpoint(wanted, question, catalogue, as_json=as_json)
         found = plan_checkpoint(question, catalogue)
     elif wanted:
-        return suggest_stack(wanted, stack or "dev", question.workload, catalogue, as_json=as_json)
+        settings = _settings(stack or "dev", region)
+        catalogue = _priced(catalogue, settings.region, live_prices)
+        return suggest_stack(wanted, settings, question.workload, catalogue, as_json=as_json)
     else:
         if stack is None:
             typer.echo("demo: plan of stack dev, since none is named (-s)", err=True)
@@ -154,14 +174,17 @@ def _answer(
 def _stack_plan(
     stack: str, region: str | None, engine: str | None, workload: Workload, live_prices: bool, catalogue: Catalogue
 ) -> StackPlan:
-    from mistral_on_l4.cli.stacks import stack_settings
-
-    settings = stack_settings(stack)
-    if region:
-        settings = settings.model_copy(update={"region": region})
+    settings = _settings(stack, region)
     catalogue = _priced(catalogue, settings.region, live_prices)
     _check_lengths(workload, settings)
     return plan_stack(settings, stack=stack, engine=engine, catalogue=catalogue, workload=workload)
+
+
+def _settings(stack: str, region: str | None) -> Settings:
+    from mistral_on_l4.cli.stacks import stack_settings
+
+    settings = stack_settings(stack)
+    return settings.model_copy(update={"region": region}) if region else settings
 
 
 def _check_lengths(workload: Workload, settings: Settings) -> None:
@@ -216,6 +239,6 @@ def _users(text: str) -> tuple[int, ...]:
         users = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         users = ()
-    if not users or min(users) < 1 or max(users) > 100_000:
-        raise Failure(f"--users {text!r}: write whole numbers from 1, by comma, such as 1,5,10", 2)
+    if not users or min(users) < 1 or max(users) > MOST_USERS:
+        raise Failure(f"--users {text!r}: write whole numbers from 1 to {MOST_USERS:,}, by comma, such as 1,5,10", 2)
     return users

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import ceil
 
 import typer
 
 from mistral_on_l4.cli import Failure
-from mistral_on_l4.planner.backwards import Choice, Found, Goal, parse_slo, search
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.planner.backwards import PLATFORM, Choice, Found, Goal, parse_slo, search
 from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.plan import PlanError
 from mistral_on_l4.planner.request import Workload
 from mistral_on_l4.planner.standalone import Question
-from mistral_on_l4.planner.suggest import found_document, sources_of, stack_lines, words
+from mistral_on_l4.planner.suggest import found_document, sources_of, stack_lines, suggestions, words
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Wanted:
     gpus: str
     accuracy: float | None
     apply: bool
+    engine: str | None = None
+    context: int | None = None
 
     def goal(self, workload: Workload, region: str, catalogue: Catalogue) -> Goal:
         limits = parse_slo(self.slo)
@@ -38,8 +43,17 @@ class Wanted:
             prompt_tokens=workload.prompt_tokens,
             output_tokens=workload.output_tokens,
             gpus=tuple(names.get(name.lower(), name) for name in asked),
+            engines=(_searched(self.engine, catalogue),) if self.engine else (),
+            context=self.context or 0,
             region=region,
         )
+
+
+def _searched(name: str, catalogue: Catalogue) -> str:
+    """An engine that the search can take: one whose image is pinned. Raises PlanError."""
+    if PLATFORM not in catalogue.engine(name).images:
+        raise PlanError(f"no image of {name} is pinned, so it cannot be chosen")
+    return name
 
 
 def suggest_checkpoint(wanted: Wanted, question: Question, catalogue: Catalogue, *, as_json: bool) -> None:
@@ -49,17 +63,9 @@ def suggest_checkpoint(wanted: Wanted, question: Question, catalogue: Catalogue,
     _show([(name, found)], wanted, catalogue, as_json=as_json)
 
 
-def suggest_stack(wanted: Wanted, stack: str, workload: Workload, catalogue: Catalogue, *, as_json: bool) -> None:
-    from mistral_on_l4.cli.stacks import stack_settings
-    from mistral_on_l4.planner.stack import plan_stack
-    from mistral_on_l4.planner.suggest import suggestions
-
-    settings = stack_settings(stack)
+def suggest_stack(wanted: Wanted, settings: Settings, workload: Workload, catalogue: Catalogue, *, as_json: bool) -> None:
     goal = wanted.goal(workload, settings.region, catalogue)
-    asked = Workload((goal.users,), workload.prompt_tokens, workload.output_tokens)
-    plan = plan_stack(settings, stack=stack, catalogue=catalogue, workload=asked)
-    found = [(service.name, each) for service, each in suggestions(plan, settings, goal, catalogue)]
-    _show(found, wanted, catalogue, as_json=as_json)
+    _show(list(suggestions(settings, goal, catalogue)), wanted, catalogue, as_json=as_json)
 
 
 def _show(found: list[tuple[str, Found]], wanted: Wanted, catalogue: Catalogue, *, as_json: bool) -> None:
@@ -84,10 +90,11 @@ def _print(name: str, found: Found) -> None:
     screen = console()
     goal = found.goal
     limits = [f"{goal.users} users", f"{goal.prompt_tokens} tokens in and {goal.output_tokens} out"]
-    limits += [f"TPOT {goal.tpot_ms:.0f} ms"] if goal.tpot_ms else []
-    limits += [f"TTFT {goal.ttft_ms:.0f} ms"] if goal.ttft_ms else []
+    limits += [f"TPOT {_rounded_up(goal.tpot_ms)} ms"] if goal.tpot_ms else []
+    limits += [f"TTFT {_rounded_up(goal.ttft_ms)} ms"] if goal.ttft_ms else []
     limits += [f"${goal.usd_per_hour:.2f}/h"] if goal.usd_per_hour else []
-    limits += [f"accuracy {goal.accuracy:.1f} %"] if goal.accuracy else []
+    limits += [f"accuracy {goal.accuracy:g} %"] if goal.accuracy else []
+    limits += ["as exact as today"] if goal.floor else []
     screen.print(Text(f"{name}: {', '.join(limits)}", style="bold"))
     table = Table(box=None, pad_edge=False)
     for column in ("", "$/h", "$/1M", "TPOT ms", "TTFT ms", "tok/s", "ready min", "accuracy %"):
@@ -110,5 +117,10 @@ def _cells(choice: Choice) -> tuple[str, ...]:
         f"{point.ttft_ms:.0f}",
         f"{point.output_tokens_per_s:.0f}",
         f"{choice.minutes_to_ready:.0f}",
-        "unknown" if choice.accuracy is None else f"{choice.accuracy:.1f}",
+        "unknown" if choice.precision.known is None else f"{choice.precision.known:.1f}",
     )
+
+
+def _rounded_up(limit: float) -> str:
+    """A limit of today's is a prediction with many digits: shown so that what meets it is not above it."""
+    return f"{ceil(limit * 10) / 10:g}"

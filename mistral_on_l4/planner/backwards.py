@@ -4,12 +4,13 @@
 
 Searched are variants x instance types x tensor parallelism x engines x utilizations x KV cache formats x contexts (the usual one,
 and the shortest that the requests need). Each is planned forwards, by the same code. A choice meets the goal if all users run at
-once and none waits for another's whole answer.
+once and none waits for another's whole answer. Of choices with one checkpoint on as many GPUs of a kind only those are kept that
+nothing betters: a larger instance, or another engine, that does the same is no choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -29,13 +30,40 @@ PARALLEL = (1, 2, 4, 8)
 USUAL_CONTEXT = 8192
 FP8_CACHE_FROM = 8.9  # compute capability on which an FP8 cache was verified
 CHOICES, NEAR_MISSES = 10, 5
+UNQUANTIZED = 100.0  # accuracy in %, by definition
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How exact a choice is. accuracy: of its weights, in % of the unquantized model, None where no model card gives it."""
+
+    variant: str
+    accuracy: float | None
+    fp8_cache: bool
+
+    @property
+    def known(self) -> float | None:
+        """In %, None if unknown: no model card says what an FP8 KV cache costs."""
+        return None if self.fp8_cache else self.accuracy
+
+    @property
+    def words(self) -> str:
+        return f"that of {self.variant}{' with an FP8 KV cache' if self.fp8_cache else ''}"
+
+    def reaches(self, floor: Precision) -> bool:
+        """Whether it is as exact as another: the same weights or better ones by their cards, and a cache that is no smaller."""
+        known = self.accuracy is not None and floor.accuracy is not None and self.accuracy >= floor.accuracy
+        better = known or self.accuracy == UNQUANTIZED
+        return (self.variant == floor.variant or better) and (floor.fp8_cache or not self.fp8_cache)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a choice must do, None for no limit. tpot_ms, ttft_ms: at `users`; usd_per_hour: at most; accuracy: in % at least.
+    """What a choice must do, None for no limit. tpot_ms, ttft_ms: at `users`; usd_per_hour: at most; accuracy: in % at least, 0 for
+    any, known or not.
 
-    gpus: kinds that may be taken, () for all of the catalogue; context: tokens that a request must be able to have.
+    floor: what it must be as exact as; gpus, engines: kinds that may be taken, () for all of the catalogue; context: tokens that a
+    request must be able to have.
     """
 
     users: int = 10
@@ -43,10 +71,12 @@ class Goal:
     ttft_ms: float | None = None
     usd_per_hour: float | None = None
     accuracy: float | None = None
+    floor: Precision | None = None
     prompt_tokens: int = 256
     output_tokens: int = 256
     context: int = 0
     gpus: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
     region: str = "us-east-1"
 
     @property
@@ -61,10 +91,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Source:
-    """One checkpoint that the search may take. request: a template whose place and settings are filled in."""
+    """One checkpoint that the search may take. request: a template whose place and settings are filled in.
+
+    accuracy: of its weights, in %, None if unknown; today: whether the request is whole, as it is served now.
+    """
 
     request: ServiceRequest
     accuracy: float | None
+    today: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,14 +113,35 @@ class Choice:
     usd_per_hour: float
     kv_tokens: int
     minutes_to_ready: float
-    accuracy: float | None
+    precision: Precision
     breaks: tuple[str, ...] = ()
     excess: float = 0.0
+    offload_gib: float = 0.0
+    today: bool = False
 
     @property
     def order(self) -> tuple[float, float, float]:
         """Cheapest first; of one price the one that yields more tokens, then the faster."""
         return self.usd_per_hour, -self.point.output_tokens_per_s, self.point.tpot_ms
+
+    @property
+    def shape(self) -> tuple[str, str, int]:
+        """What it is, whatever the instance, the engine and the settings."""
+        return self.request.variant, self.request.gpu_name, self.request.gpus
+
+    def betters(self, other: Choice) -> bool:
+        """Whether nobody who has this one would take the other: dearer, or no better in anything."""
+        mine, yours = (
+            (
+                each.usd_per_hour,
+                each.point.tpot_ms,
+                each.point.ttft_ms,
+                -each.point.output_tokens_per_s,
+                -(each.precision.known or 0.0),
+            )
+            for each in (self, other)
+        )
+        return self.shape == other.shape and all(here <= there for here, there in zip(mine, yours, strict=True))
 
 
 @dataclass(frozen=True)
@@ -105,67 +160,112 @@ def search(goal: Goal, sources: tuple[Source, ...], catalogue: Catalogue) -> Fou
         catalogue.gpu(gpu)
     if not any(goal.region in instance.usd_per_hour for instance in catalogue.instances.values()):
         raise PlanError(f"no prices are known for {goal.region}, so nothing can be the cheapest: --live-prices asks AWS")
-    best: dict[tuple[str, str, int, str], Choice] = {}
+    best: dict[tuple[str, str, int, str, bool], Choice] = {}
     missed: dict[tuple[str, str, int, str], Choice] = {}
+    today: list[Choice] = []
     for source, request in _candidates(goal, sources, catalogue):
         choice = weigh(request, goal, source.accuracy, catalogue)
         if choice is None:
             continue
-        key = (request.variant, str(request.instance_name), request.gpus, request.engine_name)
-        kept, better = (missed, _nearer) if choice.breaks else (best, _cheaper)
-        if key not in kept or better(choice, kept[key]):
-            kept[key] = choice
-    near = [choice for key, choice in missed.items() if key not in best and len(choice.breaks) == 1]
-    cheapest = sorted(best.values(), key=lambda choice: choice.order)[:CHOICES]
-    return Found(goal, tuple(cheapest), tuple(sorted(near, key=lambda choice: choice.excess)[:NEAR_MISSES]))
+        if source.today and not choice.breaks:
+            today.append(replace(choice, today=True))
+        elif choice.breaks:
+            at = (*choice.shape, choice.breaks[0].partition(" ")[0])
+            if at not in missed or _nearer(choice, missed[at]):
+                missed[at] = choice
+        else:
+            key = (request.variant, str(request.instance_name), request.gpus, request.engine_name, choice.precision.fp8_cache)
+            if key not in best or choice.order < best[key].order:
+                best[key] = choice
+    kept = _unbettered([*today, *sorted(best.values(), key=lambda choice: choice.order)])
+    shapes = {choice.shape for choice in kept}
+    near = [choice for choice in missed.values() if choice.shape not in shapes and len(choice.breaks) == 1]
+    near.sort(key=lambda choice: (choice.excess, choice.order))
+    cheapest = sorted(kept, key=lambda choice: choice.order)
+    return Found(goal, tuple(_with_today(cheapest)), tuple(near[:NEAR_MISSES]))
+
+
+def _unbettered(choices: Sequence[Choice]) -> list[Choice]:
+    """Those that no other betters; the first of equals. What is served today is always kept."""
+    kept: list[Choice] = []
+    for choice in choices:
+        if choice.today or not any(each.betters(choice) for each in kept):
+            kept = [each for each in kept if each.today or not choice.betters(each)]
+            kept.append(choice)
+    return kept
+
+
+def _with_today(cheapest: list[Choice]) -> list[Choice]:
+    """The cheapest ten, and what is served today if it is dearer."""
+    return cheapest[:CHOICES] + [choice for choice in cheapest[CHOICES:] if choice.today]
 
 
 def weigh(request: ServiceRequest, goal: Goal, accuracy: float | None, catalogue: Catalogue) -> Choice | None:
     """What one configuration is worth; None if it does not load or has no price."""
     assert request.instance is not None
     price = request.instance.usd_per_hour.get(goal.region)
-    if price is None or not judge(request, catalogue, catalogue.reserved[PLATFORM]).loads:
+    if price is None:
         return None
-    speed = Speed(request, catalogue.calibration)
+    verdict = judge(request, catalogue, catalogue.reserved[PLATFORM])
+    if not verdict.loads:
+        return None
+    speed = Speed(request, catalogue.calibration, verdict.offload_gib)
     point = speed.at(goal.users, price)
     image = request.engine.images[PLATFORM]
+    precision = Precision(request.variant, accuracy, request.cache_dtype.startswith("fp8"))
     seed = seed_minutes({"": request.file_weights.total_bytes}, catalogue.rates.hub_mbs)[""]
     download = downloader(()).cores * catalogue.rates.download_core_mbs
     moves = Moves(catalogue.rates.local_disk_mbs, download, seed)
     ready = readiness(request, catalogue, image.unpacked_gb, moves)
-    broken = dict(_broken(goal, point, price, accuracy, speed.concurrent(goal.users)))
+    broken = dict(_broken(goal, point, price, precision, speed.concurrent(goal.users)))
     return Choice(
         request,
         point,
         price,
         reported_tokens(request, speed.memory_use),
         ready.total,
-        accuracy,
+        precision,
         tuple(broken),
         max(broken.values(), default=0.0),
+        verdict.offload_gib,
     )
 
 
-def _broken(goal: Goal, point: LoadPoint, price: float, accuracy: float | None, running: int) -> Iterator[tuple[str, float]]:
+def _broken(goal: Goal, point: LoadPoint, price: float, precision: Precision, running: int) -> Iterator[tuple[str, float]]:
     """(the limit in words, by what share it is exceeded)."""
     if running < goal.users:
         yield f"only {running} of {goal.users} users run at once", goal.users / running - 1
-    limits: Mapping[str, tuple[float, float | None, str]] = {
-        "TPOT": (point.tpot_ms, goal.tpot_ms, "{:.0f} ms"),
-        "TTFT": (point.ttft_ms, goal.ttft_ms, "{:.0f} ms"),
-        "price": (price, goal.usd_per_hour, "${:.2f}/h"),
+    limits: Mapping[str, tuple[float, float | None, str, int]] = {
+        "TPOT": (point.tpot_ms, goal.tpot_ms, "{} ms", 0),
+        "TTFT": (point.ttft_ms, goal.ttft_ms, "{} ms", 0),
+        "price": (price, goal.usd_per_hour, "${}/h", 2),
     }
-    for name, (value, limit, form) in limits.items():
+    for name, (value, limit, form, digits) in limits.items():
         if limit is not None and value > limit:
-            yield f"{name} {form.format(value)}, at most {form.format(limit)} asked for", value / limit - 1
-    if goal.accuracy is not None and (accuracy is None or accuracy < goal.accuracy):
-        known = "accuracy unknown" if accuracy is None else f"accuracy {accuracy:.1f} %"
-        yield f"{known}, at least {goal.accuracy:.1f} % asked for", 1.0 if accuracy is None else goal.accuracy / accuracy - 1
+            more, most = (form.format(text) for text in apart(value, limit, digits))
+            yield f"{name} {more}, at most {most} asked for", value / limit - 1
+    accuracy = precision.known
+    if goal.accuracy and (accuracy is None or accuracy < goal.accuracy):
+        if accuracy is None:
+            yield f"accuracy unknown, at least {goal.accuracy:g} % asked for", 1.0
+        else:
+            less, least = apart(accuracy, goal.accuracy, 1)
+            yield f"accuracy {less} %, at least {least} % asked for", goal.accuracy / accuracy - 1
+    if goal.floor and not precision.reaches(goal.floor):
+        today = goal.floor.words if goal.floor.known is None else f"{goal.floor.known:.1f} %"
+        if accuracy is None or goal.floor.known is None:
+            yield f"accuracy unknown, today's is {today}", 0.5
+        else:
+            yield f"accuracy {accuracy:.1f} %, today's is {today}", goal.floor.known / accuracy - 1
 
 
 def _candidates(goal: Goal, sources: tuple[Source, ...], catalogue: Catalogue) -> Iterator[tuple[Source, ServiceRequest]]:
     engines = {name: engine for name, engine in catalogue.engines.items() if PLATFORM in engine.images}
+    engines = {name: engine for name, engine in engines.items() if not goal.engines or name in goal.engines}
     for source in sources:
+        if source.today:
+            yield source, source.request
+            continue
         for instance_name, instance in catalogue.instances.items():
             if instance.gpu is None or (goal.gpus and instance.gpu not in goal.gpus):
                 continue
@@ -210,12 +310,17 @@ def place(
     )
 
 
-def _cheaper(one: Choice, other: Choice) -> bool:
-    return one.order < other.order
-
-
 def _nearer(one: Choice, other: Choice) -> bool:
-    return (len(one.breaks), one.excess) < (len(other.breaks), other.excess)
+    return (len(one.breaks), one.excess, one.order) < (len(other.breaks), other.excess, other.order)
+
+
+def apart(one: float, other: float, digits: int) -> tuple[str, str]:
+    """Both figures with as many digits as it takes to tell them apart, and `digits` at least: 61.2 and 61.0, never 61 and 61."""
+    for more in range(digits, digits + 6):
+        texts = f"{one:.{more}f}", f"{other:.{more}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def parse_slo(text: str) -> dict[str, float]:

@@ -43,13 +43,10 @@ def plan_stack(
     """
     catalogue = catalogue or load_catalogue()
     catalogue.known_region(settings.region)
-    engine_name, record, image, image_gb = _engine(catalogue, engine, settings)
+    image_gb = _engine(catalogue, engine, settings)[3]
     reserved = catalogue.reserved[settings.traits.node_reserve]
     pools = {pool.name: pool for pool in settings.pools.groups}
-    requests = [
-        _request(service, pools[service.pool], catalogue, engine_name, record, image, workload or Workload())
-        for service in settings.enabled_services
-    ]
+    requests = requests_of(settings, catalogue, engine=engine, workload=workload)
     sizes = {
         service.prefix: request.file_weights.total_bytes
         for service, request in zip(settings.enabled_services, requests, strict=True)
@@ -82,6 +79,18 @@ def plan_stack(
         up=cost.up_costs(settings, catalogue, sizes, image_gb, downloaded),
         notes=(*_notes(settings, catalogue), *_start_note(settings, catalogue, services)),
     )
+
+
+def requests_of(
+    settings: Settings, catalogue: Catalogue, *, engine: str | None = None, workload: Workload | None = None
+) -> list[ServiceRequest]:
+    """What is asked of the planner for each enabled service. Raises PlanError for a name that the catalogue does not know."""
+    engine_name, record, image, _ = _engine(catalogue, engine, settings)
+    pools = {pool.name: pool for pool in settings.pools.groups}
+    return [
+        _request(service, pools[service.pool], catalogue, engine_name, record, image, workload or Workload())
+        for service in settings.enabled_services
+    ]
 
 
 def _engine(catalogue: Catalogue, asked: str | None, settings: Settings) -> tuple[str, Engine, str, float]:

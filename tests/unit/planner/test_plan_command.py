@@ -124,6 +124,9 @@ def test_a_local_config_needs_no_hub(demo: Demo, config: Callable[[str], Path], 
         (["--moddel", "x"], "No such option: --moddel"),
         (["more"], "unexpected extra argument"),
         (["--slo", "tpot=60"], "search for a checkpoint (--model), or with --suggest"),
+        (["--model", MISTRAL, "--suggest", "--gpu", "L40S"], "--gpu is what the search chooses: --gpus, --engine"),
+        (["--model", MISTRAL, "--suggest", "--engine", "vllm-0.20"], "no image of vllm-0.20 is pinned"),
+        (["--model", MISTRAL, "--users", "1000000"], "write whole numbers from 1 to 100,000"),
         (["--model", MISTRAL, "--slo", "speed=60"], "write milliseconds such as tpot=60,ttft=1500"),
         (["--model", MISTRAL, "--slo", "tpot=60", "--gpus", "L5"], "did you mean L4"),
         (["--model", MISTRAL, "--vllm-args", "'"], "--vllm-args"),
@@ -208,7 +211,7 @@ def test_a_goal_that_nothing_meets_ends_with_1(demo: Demo) -> None:
 
 
 def test_the_shipped_services_are_searched_for_something_cheaper(demo: Demo) -> None:
-    code, out, _ = demo("-s", "dev", "--suggest", "--json")
+    code, out, _ = demo("-s", "dev", "--suggest", "--accuracy", "99", "--json")
     services = json.loads(out)["services"]
     assert code == 0
     assert [service["name"] for service in services] == ["mistral-24b-full", "mistral-24b-fp8"]
