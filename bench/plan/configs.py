@@ -74,6 +74,17 @@ W4A16: Config = {
 }
 QWEN3_30B_AWQ = _quantized({**AWQ, "modules_to_not_convert": ["mlp.gate"]}, **QWEN3_30B)
 QWEN3_30B_GPTQ = _quantized({**GPTQ, "dynamic": {"-:.*\\.mlp\\.gate$": {}}}, **QWEN3_30B)
+QWEN3_235B_GPTQ: Config = _quantized(
+    GPTQ,
+    **{
+        **_dense("Qwen3MoeForCausalLM", "qwen3_moe", 94, 4096, 12288, 64, 4, 151936, head_dim=128),
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 1536,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    },
+)
 QWEN3_30B_GPTQ32 = _quantized({**GPTQ, "group_size": 32}, **QWEN3_30B)
 QWEN3_30B_W4A16 = _quantized(W4A16, **QWEN3_30B)
 LLAMA_8B_ACT_ORDER = _quantized({**GPTQ, "desc_act": True}, **LLAMA_8B)

@@ -10,6 +10,9 @@ from bench.plan.rows import MISTRAL, NEW, Row
 V33, V11 = "vllm-0.33", "vllm-0.11"
 DEMO = "graphs-rhoai3-demo"
 MOE = "l4-moe-memory"
+WNA16 = "https://github.com/vllm-project/vllm/issues/17604"
+# vLLM 0.9.2; the report names the error and both ways out.
+WNA16_235B = "https://github.com/vllm-project/vllm/issues/17327"
 
 
 def _says(label: str, model: c.Config | str, says: str, source: str, beside: c.Config | None = None, **asked: Any) -> Row:
@@ -34,9 +37,21 @@ VERDICTS = [
     # 0.29 still refused it; 0.33 cuts the blocks into 64 x 64, which Triton's kernel takes where the card has FP8.
     _says("the same on 0.33", c.QWEN3_30B_FP8, "fits", V33, count=4, gpu_memory_utilization=0.85, engine=NEW),
     _says("the same on 0.33, 4x A10G", c.QWEN3_30B_FP8, "192 is not divisible", V33, gpu="A10G", count=4, engine=NEW),
-    _says("Qwen3 30B AWQ, 4x L4", c.QWEN3_30B_AWQ, "fits", V11, count=4, gpu_memory_utilization=0.85),
+    _says("Qwen3 30B AWQ, 4x L4", c.QWEN3_30B_AWQ, "size_k must divisible by BLOCK_SIZE_K", WNA16, count=4),
+    _says("Qwen3 30B AWQ, 8x L4", c.QWEN3_30B_AWQ, "size_k must divisible by BLOCK_SIZE_K", WNA16, count=8),
+    _says("Qwen3 30B AWQ, 2x L4", c.QWEN3_30B_AWQ, "fits", WNA16, count=4, tensor_parallel_size=2, gpu_memory_utilization=0.85),
+    _says(
+        "Qwen3 30B AWQ, 4x L4, whole experts", c.QWEN3_30B_AWQ, "fits", WNA16_235B,
+        count=4, gpu_memory_utilization=0.85, extra_args=("--enable-expert-parallel",),
+    ),
+    _says("Qwen3 235B GPTQ, 8x A100 40 GB", c.QWEN3_235B_GPTQ, "BLOCK_SIZE_K", WNA16_235B, gpu="A100-40GB", count=8),
+    _says(
+        "the same with whole experts", c.QWEN3_235B_GPTQ, "fits", WNA16_235B, gpu="A100-40GB", count=8, gpu_memory_utilization=0.85,
+        extra_args=("--enable-expert-parallel",),
+    ),
     _says("Qwen3 30B GPTQ, 4x L4 on 0.33", c.QWEN3_30B_GPTQ, "fits", V33, count=4, engine=NEW, gpu_memory_utilization=0.85),
-    _says("Qwen3 30B GPTQ in groups of 32, 8x L4", c.QWEN3_30B_GPTQ32, "fits", V11, count=8, gpu_memory_utilization=0.85),
+    _says("Qwen3 30B GPTQ in groups of 32, 8x L4", c.QWEN3_30B_GPTQ32, "BLOCK_SIZE_K", V11, count=8),
+    _says("the same on 0.33", c.QWEN3_30B_GPTQ32, "fits", V33, count=8, engine=NEW, gpu_memory_utilization=0.85),
     _says("Qwen3 30B W4A16, 4x L4", c.QWEN3_30B_W4A16, "cut groups of 128", V11, count=4),
     _says("Qwen3 30B W4A16, 4x L4 on 0.33", c.QWEN3_30B_W4A16, "static group scales requires", V33, count=4, engine=NEW),
     _says("Qwen3 30B W4A16, 2x L4", c.QWEN3_30B_W4A16, "fits", V11, count=4, tensor_parallel_size=2),

@@ -139,6 +139,8 @@ def _refuse_other_kinds(part: Part, config: Mapping[str, Any], source: str) -> N
         raise NotComputed(
             source, f"{family} is not a decoder with ordinary attention throughout ({strange}): it has {_OTHER_KINDS[strange]}"
         )
+    if (narrow := given.get("word_embed_proj_dim")) and narrow != given.get("hidden_size"):
+        raise NotComputed(source, f"{family} has an embedding of {narrow} columns beside its hidden size, and projects it")
     if given.get("block_configs"):
         raise NotComputed(source, f"{family} has layers that differ in shape (block_configs)")
     kinds = {str(kind) for name in ("layer_types", "layers_block_type") for kind in fields.items(name)}
@@ -166,7 +168,7 @@ def _read(part: Part, config: Mapping[str, Any], source: str) -> Architecture:
             intermediate=width // 2 if text.halved else width,
             vocabulary=fields.number(names.VOCABULARY),
             max_positions=positions,
-            tied_embeddings=_tied(config, fields),
+            tied_embeddings=_tied(config, fields, text),
             attention_bias=fields.flag("attention_bias", text.qkv_bias or text.biases) or text.qkv_bias,
             biases=text.biases,
             gated=text.gated,
@@ -183,9 +185,9 @@ def _read(part: Part, config: Mapping[str, Any], source: str) -> Architecture:
         raise PlanError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from None
 
 
-def _tied(config: Mapping[str, Any], fields: Fields) -> bool:
+def _tied(config: Mapping[str, Any], fields: Fields, text: ArchitectureRecord) -> bool:
     top = config.get("tie_word_embeddings")
-    return bool(fields.flag("tie_word_embeddings") if top is None else top)
+    return bool(fields.flag("tie_word_embeddings", text.tied) if top is None else top)
 
 
 def _longest(fields: Fields, source: str) -> int:
@@ -221,7 +223,8 @@ def _mixture(fields: Fields, layers: int, source: str) -> dict[str, int]:
             raise NotComputed(
                 source, f"{strange} is {given[strange]}, a mixture of experts of a kind that the planner does not compute"
             )
-        return {}
+        # Llama 4 names its dense layers' width so, with or without others.
+        return {"intermediate": mlp} if (mlp := fields.whole(("intermediate_size_mlp",))) else {}
     width = fields.whole(names.WIDTHS) or 0
     expert = fields.whole(("moe_intermediate_size",)) or width
     shared = fields.whole(("shared_expert_intermediate_size", "shared_intermediate_size"))

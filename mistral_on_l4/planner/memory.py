@@ -16,7 +16,7 @@ from mistral_on_l4.planner.catalogue.schema import Architecture
 from mistral_on_l4.planner.checkpoint import HALF
 from mistral_on_l4.planner.plan import GIB, MemoryUse
 from mistral_on_l4.planner.request import ServiceRequest
-from mistral_on_l4.planner.splits import expert_group
+from mistral_on_l4.planner.splits import EXPERT_PARALLEL, expert_group
 
 BLOCK = 16  # tokens of one KV block, vLLM's default
 # --cpu-offload-gb is chosen in steps of this; whole parameters move (the largest is 0.31 GiB here), so finer steps mean nothing.
@@ -117,12 +117,16 @@ def _mxfp4_padding(request: ServiceRequest) -> float:
 def activation_gib(request: ServiceRequest) -> float:
     """Peak of torch's activations in the profile run, in GiB.
 
-    In the MLP a step holds residual, input and output (3h) beside gate, up and their product (3i over the GPUs); in attention the
-    same 3h beside q, k, v and the output. The sampler's bytes per logit are the engine's (fitted to vLLM's own report on H100).
+    In the MLP a step holds residual, input and output (3h) beside gate, up and their product (3i over the GPUs); of each expert
+    that a token takes, the product and the larger of gate and up or the output (fused_moe.py, intermediate_cache13 and 2); in
+    attention the same 3h beside q, k, v and the output. The sampler's bytes per logit are the engine's (fitted to vLLM's own
+    report on H100).
     """
     shape, gpus = request.architecture, request.gpus
-    width = shape.intermediate * max(1, shape.experts_per_token) + shape.shared_intermediate
-    mlp = 3 * max(width, shape.dense_intermediate) / gpus
+    dense = 3 * (max(shape.shared_intermediate, shape.dense_intermediate) if shape.experts else shape.intermediate) / gpus
+    expert = shape.intermediate / (1 if EXPERT_PARALLEL in request.flags else gpus)
+    routed = shape.experts_per_token * (max(2 * expert, shape.hidden) + expert)
+    mlp = dense + (routed if shape.experts else 0)
     attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim / gpus
     step = request.batched_tokens * (3 * shape.hidden + max(mlp, attention)) * HALF
     sampler = request.sequences * shape.vocabulary * request.engine.sampler_bytes_per_logit

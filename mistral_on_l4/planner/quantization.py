@@ -11,14 +11,11 @@ from mistral_on_l4.planner.plan import NotComputed, PlanError
 
 _STORED = {"float8": "fp8", "int8": "int8", "int4": "int4", "float4": "nvfp4"}
 _MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4"}
-# A matrix of a decoder layer among the modules that stay as they are; routers, norms, towers and heads are not.
-_LINEAR = re.compile(
-    r"(q_proj|k_proj|v_proj|qkv_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|gate_up_proj|fc1|fc2|c_attn|c_proj|self_attn|attention"
-    r"|\.mlp$|\bmlp$|\.experts)"
+# Modules that stay as they are in any case, or are no matrices of decoder layers: whatever else is kept is one, or may be.
+_HARMLESS = re.compile(
+    r"lm_head|output_layer|embed|wte|norm|ln_|router|shared_expert_gate|(?<![a-z_])gate\W*$|e_score|rotary|score$|classifier"
+    r"|vision|visual|vit|image|audio|projector|modality_projection|merger|aligner|resampler|connector|mlp1|mtp|nextn"
 )
-# Modules that are never quantized, whatever is said of them: routers, embedding and head.
-_UNTOUCHED = re.compile(r"lm_head|embed_tokens|mlp\\*\.gate(?![_\w])|router|block_sparse_moe\\*\.gate(?![_\w])")
-_ELSEWHERE = re.compile(r"vision|visual|multi_modal|mm_projector|image|audio|mtp|nextn|shared_expert_gate|norm")
 
 
 def quantization_from(config: Mapping[str, Any], source: str, beside: Mapping[str, Any] | None = None) -> Quantization:
@@ -42,12 +39,12 @@ def quantization_from(config: Mapping[str, Any], source: str, beside: Mapping[st
     if method == "fp8":
         return _made(method, "fp8", None, block=_block(found.get("weight_block_size"), source), partly=_partly(kept))
     if method == "fbgemm_fp8":
-        return _made(method, "fp8", None)
+        return _made(method, "fp8", None, partly=_partly(kept))
     if method == "mxfp4":
         return _made(method, "mxfp4", 32, experts_only=True, weight_only=True)
     if method in ("gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round"):
         bits = found.get("bits") or found.get("w_bit")
-        if bits in (4, 8):
+        if bits in (4, 8) and str(found.get("data_type", "int")) == "int":
             size = found.get("group_size") or found.get("q_group_size")
             head = found.get("lm_head") is True
             # GPTQ stores zero points in any case, and vLLM loads them only where they are not symmetric.
@@ -104,7 +101,9 @@ def _compressed_tensors(found: Mapping[str, Any], source: str) -> Quantization:
         block = _block(weights.get("block_structure"), source) or block
         symmetric = str(weights.get("symmetric", True))
         schemes.add((scheme, str(weights.get("group_size")), not group.get("input_activations") if weights else True, symmetric))
-    if len(schemes) == 1 and (only := schemes.pop())[0]:
+    only = schemes.pop() if len(schemes) == 1 else (None, "", True, "")
+    # INT4 weights times 8-bit activations have kernels of their own, on few cards.
+    if only[0] and (only[0] != "int4" or only[2]):
         # `lm_head`, `language_model.lm_head` and `re:.*lm_head` all keep the head as it is.
         head = bool(kept) and not any("lm_head" in str(name) for name in kept)
         size = int(only[1]) if only[1].isdigit() else 0
@@ -149,12 +148,12 @@ def _kept(found: Mapping[str, Any], *names: str) -> list[str]:
 def _by_module(found: Mapping[str, Any]) -> bool:
     """Whether matrices of decoder layers are stored in ways of their own: GPTQModel's `dynamic`, AutoRound's `extra_config`."""
     rules = {**(found.get("dynamic") or {}), **(found.get("extra_config") or {})}
-    return any(not _ELSEWHERE.search(name) and not _UNTOUCHED.search(name) for name in map(str, rules))
+    return _partly(list(map(str, rules)))
 
 
 def _partly(kept: list[str]) -> bool:
     """Whether matrices of decoder layers stay unquantized: then only headers tell how many bytes there are."""
-    return any(_LINEAR.search(name) and not _ELSEWHERE.search(name) for name in kept)
+    return any(not _HARMLESS.search(name) for name in kept)
 
 
 def _block(value: Any, source: str) -> tuple[int, int] | None:

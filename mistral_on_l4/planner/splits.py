@@ -12,7 +12,7 @@ from mistral_on_l4.planner.request import ServiceRequest
 
 EXPERT_PARALLEL = "--enable-expert-parallel"
 WNA16 = ("gptq", "gptq_marlin", "awq", "awq_marlin", "auto-round")  # methods whose experts have a second kernel
-SMALLEST_GROUP = 32  # below that MoeWNA16 has no kernel
+SMALLEST_GROUP, WNA16_BLOCK = 32, 128  # of MoeWNA16's kernels: fewest columns of a group, columns of a block
 # Marlin's tiles, [columns in, rows out], of engines that do not pad weights to them; Machete's columns, from 9.0.
 TILE_IN, TILE_OUT, MACHETE_IN, MACHETE_FROM = 128, 64, 64, 9.0
 
@@ -86,6 +86,13 @@ def _cut_experts(request: ServiceRequest, parts: Parts) -> str | None:
             return (
                 f"assert group_size >= {SMALLEST_GROUP} (moe_wna16.py): an expert's {parts.expert} columns per GPU are cut into "
                 f"groups of {group}"
+            )
+        # Its CUDA kernel, which few tokens per expert take, wants whole blocks; newer engines make the blocks smaller.
+        short = stored.scheme == "int4" and not engine.marlin_pads and not _marlin_takes(request, parts.expert)
+        if short and (parts.expert % WNA16_BLOCK or request.architecture.hidden % WNA16_BLOCK):
+            return (
+                f"size_k must divisible by BLOCK_SIZE_K (moe_wna16_gemm): an expert's {parts.expert} columns per GPU are no whole "
+                f"blocks of {WNA16_BLOCK}; {EXPERT_PARALLEL} keeps experts whole"
             )
         return None
     if parts.expert % stored.group_size == 0:

@@ -39,7 +39,8 @@ class ArchitectureRecord(BaseModel):
     config_types: model_type of the text part, whose defaults hold; windows: how the layers that attend over a window are found;
     gated: gate and up (SwiGLU), or one matrix up; qkv_bias, biases: of query, key and value, or of every matrix; layer_norms: norms
     per layer; positions_embedded: whether positions have an embedding of their own; halved: intermediate_size counts gate
-    and up together; float16: whether vLLM serves it in that; text_as: architecture of the language model inside; tower: layout of
+    and up together; tied: whether the head is the embedding where config.json does not say; float16: whether vLLM serves it
+    in that; text_as: architecture of the language model inside; tower: layout of
     the vision tower, see planner/vision.py.
     """
 
@@ -54,6 +55,7 @@ class ArchitectureRecord(BaseModel):
     layer_norms: int = Field(default=2, ge=0)
     positions_embedded: bool = False
     halved: bool = False
+    tied: bool = False
     float16: bool = True
     text_as: str = ""
     tower: Literal["none", "vit", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "pixtral", "internvl", "mllama"] = "none"

@@ -7,8 +7,9 @@ import pytest
 from bench.plan import configs
 from mistral_on_l4.planner import NotComputed
 from mistral_on_l4.planner.catalogue import Catalogue
-from mistral_on_l4.planner.memory import workspace_gib
+from mistral_on_l4.planner.memory import activation_gib, workspace_gib
 from mistral_on_l4.planner.quantization import quantization_from
+from mistral_on_l4.planner.splits import uneven_split
 from mistral_on_l4.planner.standalone import Question
 from mistral_on_l4.planner.standalone import request_of as asked_of
 
@@ -26,14 +27,29 @@ def request_of(of_file: Any, catalogue: Catalogue) -> Any:
 )
 def test_groups_of_experts_are_halved_until_no_gpu_cuts_them(request_of: Any, config: Any, bytes_per_group: float) -> None:
     # 768 / 4 = 192 columns: groups of 64 instead of 128, so each scale (and zero point) is there twice.
-    assert workspace_gib(request_of(config, count=2)) == 0
-    found = workspace_gib(request_of(config, count=4)) * 2**30
+    halved, whole = request_of(config, count=4, engine="vllm-0.33"), request_of(config, count=2, engine="vllm-0.33")
+    assert uneven_split(halved) is None
+    found = (workspace_gib(halved) - workspace_gib(whole)) * 2**30
     assert found == pytest.approx(PARAMETERS * (1 / 64 - 1 / 128) * bytes_per_group / 4)
+
+
+def test_the_older_kernel_of_small_batches_wants_whole_blocks_of_experts(request_of: Any) -> None:
+    assert "size_k must divisible by BLOCK_SIZE_K" in str(uneven_split(request_of(configs.QWEN3_30B_AWQ, count=4)))
+    assert uneven_split(request_of(configs.QWEN3_30B_AWQ, count=2)) is None
+    # Eight bits take another kernel.
+    eight = {**configs.QWEN3_30B, "quantization_config": {**configs.GPTQ, "bits": 8}}
+    assert uneven_split(request_of(eight, count=4)) is None
 
 
 def test_experts_that_stay_whole_cut_no_group(request_of: Any) -> None:
     whole = request_of(configs.QWEN3_30B_AWQ, count=4, extra_args=("--enable-expert-parallel",))
     assert workspace_gib(whole) == 0
+
+
+def test_a_step_of_a_mixture_holds_the_outputs_of_all_experts_that_a_token_takes(request_of: Any) -> None:
+    # Few sequences, so that the step and not the sampler is the peak: 3h, and per expert an output (wider than gate and up) and i.
+    few = request_of(configs.QWEN3_30B, count=4, max_num_seqs=1)
+    assert activation_gib(few) == pytest.approx(2048 * (3 * 2048 + 8 * (2048 + 192)) * 2 / 2**30)
 
 
 def test_zero_points_count_where_they_are_loaded() -> None:
