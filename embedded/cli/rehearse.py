@@ -27,7 +27,7 @@ from embedded.plugins.aws.ledger import Ledger
 from embedded.progress import console_report
 from embedded.rehearsal import Edges, edges_in_events, edges_in_state, left_over, refusals, resources_of
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.chat import QUESTION, ask_all
+from mistral_on_l4.cli.compare import QUESTION, ask_in_turn
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.cluster.connection import Connection
@@ -274,10 +274,10 @@ class Theatre:
         states = in_stack_order(services(self.client, self.settings.namespaces.services), self.settings)
         if waiting := [f"{state.name}: {state.problem}" for state in states if not state.ready]:
             raise Failure("; ".join(waiting))
-        for name, (_, answer) in ask_all(
-            Connection(self.client, self.settings, local_stack(self.home.root)), states, QUESTION, 12
-        ).items():
-            self.console.print(f"{name}: {answer.text.strip()}", markup=False, highlight=False)
+        connection = Connection(self.client, self.settings, local_stack(self.home.root))
+        for one in ask_in_turn(connection, self.stack, states, QUESTION, 12):
+            if one.answer:
+                self.console.print(f"{one.endpoint.name}: {one.answer.text.strip()}", markup=False, highlight=False)
 
     def _take_stock(self, named_once: str = "") -> None:
         """named_once: in a refusal of AWS that is allowed once, if it names what stands in the way."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from embedded.cli.local_pulumi import alone, own_home, pulumi_of, run_pulumi, set_right
 from embedded.cli.states import LOCAL_STACK
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.chat import QUESTION, answers_table, ask_all
+from mistral_on_l4.cli.compare import QUESTION, ask_in_turn, table
 from mistral_on_l4.cli.stacks import connection_to, stack_settings
 from mistral_on_l4.cli.status import registered_models, registry_problem
 from mistral_on_l4.cluster.connection import Connection, NoConnection
@@ -39,12 +39,12 @@ def up() -> None:
         states = _ready_services(connection, console)
         console.print(f"models in the registry: {', '.join(_registered(connection))}", style="dim")
         console.rule("one question to each service", style="dim", align="left")
-        answers = ask_all(connection, states, QUESTION, 12, lambda name: console.print(f"asking {name} ...", style="dim"))
-    for name, (_, answer) in answers.items():
-        console.print(f"[bold]{name}[/bold]: ", end="")
-        console.print(answer.text.strip(), markup=False, highlight=False)
+        asked = ask_in_turn(connection, LOCAL_STACK, states, QUESTION, 12)
+    for one in asked:
+        console.print(f"[bold]{one.endpoint.name}[/bold] at {one.endpoint.url}: ", end="", highlight=False)
+        console.print(one.answer.text.strip() if one.answer else "", markup=False, highlight=False)
     console.print()
-    console.print(answers_table(states, answers, simulated=True))
+    console.print(table(asked, simulated=True))
     console.print(
         'next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim"
     )

@@ -1,115 +1,116 @@
-"""`demo chat`: one question to the services of a stack, with the times side by side."""
+"""`demo chat`: a conversation with one service of a stack, with the times of every answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Annotated
+import asyncio
+import sys
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
-from mistral_on_l4.cluster.chat import Answer, ChatError, ask
-from mistral_on_l4.cluster.connection import Connection
-from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, services
+from mistral_on_l4.cli.compare import number, open_services
+from mistral_on_l4.cli.stacks import StackOption
+from mistral_on_l4.cluster.chat import Answer, ChatError, Message, client_of, converse
+from mistral_on_l4.cluster.endpoints import Endpoint
 
-QUESTION = "Explain FP8 quantization in one paragraph."
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def chat(
-    question: Annotated[str, typer.Argument(help="What to ask.")] = QUESTION,
+    service: Annotated[str | None, typer.Argument(help="Whom to talk to; the stack's first service unless named.")] = None,
     stack: StackOption = "local",
-    service: Annotated[list[str] | None, typer.Option("--service", help="Ask only this one (repeatable).")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Upper bound of the answer's length.")] = 128,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Say this, print the answer, and end.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Upper bound of an answer's length.")] = 256,
 ) -> None:
-    """Ask the services of a stack a question, side by side."""
-    console = terminal.console()
-    settings = stack_settings(stack)
-    with connection_to(settings, stack) as connection:
-        states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
-        if not states:
-            raise Failure(f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
-        chosen = _chosen(states, service or [])
-        answers = ask_all(
-            connection,
-            chosen,
-            question,
-            max_tokens,
-            lambda name: console.print(f"asking {name} ...", style="dim"),
-            partial(_show, console),
-        )
-    console.print()
-    console.print(answers_table(chosen, answers, simulated=connection.local is not None))
+    """Talk to a service of a stack. Ends at the end of the input (Ctrl-D); Ctrl-C stops an answer, and ends at an empty line."""
+    if message is not None and not message.strip():
+        raise Failure("the message is empty", code=2)
+    if service and " " in service:
+        raise Failure(f'{service!r} is no service: `demo compare "{service}"` asks all of them', code=2)
+    with open_services(stack, [service] if service else []) as (endpoints, simulated):
+        endpoint, console = endpoints[0], terminal.console()
+        if message is None and sys.stdin.isatty():
+            made_up = " (simulated: what it says is made up)" if simulated else ""
+            console.print(f"talking to {endpoint.name}, {endpoint.precision} on {endpoint.gpus}{made_up}; Ctrl-D ends", style="dim")
+        _talk(endpoint, console, message, max_tokens)
 
 
-def ask_all(
-    connection: Connection,
-    chosen: Sequence[ServiceState],
-    question: str,
-    max_tokens: int,
-    before: Callable[[str], None] = lambda _: None,
-    after: Callable[[str, Answer], None] = lambda *_: None,
-) -> dict[str, tuple[str, Answer]]:
-    """(address, answer) by service, one after the other: asked at once they would disturb each other's times on one machine.
-
-    Raises Failure after all were asked, if any gave no answer.
-    """
-    namespace = connection.settings.namespaces.services
-    key = api_key(connection.client, namespace)
-    answers: dict[str, tuple[str, Answer]] = {}
-    failures = []
-    for state in chosen:
-        before(state.name)
-        with connection.service(f"{state.name}-predictor", namespace) as url:
-            try:
-                answer = ask(url, state.name, question, key, max_tokens)
-            except ChatError as error:
-                failures.append(f"{error}" + (f" ({state.problem})" if state.problem else ""))
-                continue
-        answers[state.name] = (url, answer)
-        after(state.name, answer)
-    if failures:
-        raise Failure("; ".join(failures))
-    return answers
+def _talk(endpoint: Endpoint, console: Console, message: str | None, max_tokens: int) -> None:
+    """Raises Failure for an answer that is not whole, unless somebody sits there who may ask again."""
+    at_a_terminal = message is None and sys.stdin.isatty()
+    said: list[Message] = []
+    # One loop for the whole conversation: its connection stays open between two questions.
+    with asyncio.Runner() as runner:
+        context = client_of(endpoint.url, endpoint.key)
+        client = runner.run(context.__aenter__())
+        try:
+            for question in _lines() if message is None else (message,):
+                if not question.strip():
+                    continue
+                said.append({"role": "user", "content": question})
+                answer, problem = _answered(runner, _print_answer(client, endpoint.name, said, max_tokens, console))
+                console.print()
+                if answer is None:
+                    said.pop()
+                else:
+                    said.append({"role": "assistant", "content": answer.text})
+                    console.print(_times(endpoint, answer), style="dim", highlight=False)
+                if problem and not at_a_terminal:
+                    raise Failure(problem)
+                if problem:
+                    console.print(problem, style="red", highlight=False, markup=False)
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
-def _show(console: Console, name: str, answer: Answer) -> None:
-    console.print(f"\n[bold]{name}[/bold]")
-    console.print(answer.text.strip(), markup=False, highlight=False)
+async def _print_answer(
+    client: AsyncOpenAI, model: str, said: Sequence[Message], max_tokens: int, console: Console
+) -> tuple[Answer | None, str | None]:
+    """The answer as far as it came, and why it is not whole."""
+    answer: Answer | None = None
+    try:
+        async for grown in converse(client, model, said, max_tokens):
+            new = grown.text[len(answer.text) if answer else 0 :]
+            console.print(new, end="", markup=False, highlight=False, soft_wrap=True)
+            answer = grown
+    except ChatError as error:
+        return error.partial, str(error)
+    except asyncio.CancelledError:
+        # Ctrl-C stops the answer and not the conversation.
+        return answer, "stopped"
+    return answer, None
 
 
-def answers_table(states: Sequence[ServiceState], answers: dict[str, tuple[str, Answer]], simulated: bool) -> Table:
-    table = Table(caption="simulated engine: the times are the plan's, replayed" if simulated else None, caption_justify="left")
-    for column in ("service", "address", "GPUs"):
-        table.add_column(column, overflow="fold")
-    for column in ("TTFT ms", "planned", "TPOT ms", "planned"):
-        table.add_column(column, justify="right", overflow="fold")
-    for state in states:
-        url, answer = answers[state.name]
-        table.add_row(
-            state.name,
-            url,
-            f"{state.gpus}x",
-            f"{answer.ttft_ms:.0f}",
-            _number(state.predicted_ttft_ms),
-            _number(answer.tpot_ms),
-            _number(state.predicted_tpot_ms),
-        )
-    return table
+def _answered(
+    runner: asyncio.Runner, talk: Coroutine[Any, Any, tuple[Answer | None, str | None]]
+) -> tuple[Answer | None, str | None]:
+    try:
+        return runner.run(talk)
+    except KeyboardInterrupt:
+        return None, "stopped"
 
 
-def _chosen(states: Sequence[ServiceState], names: Sequence[str]) -> list[ServiceState]:
-    known = {state.name: state for state in states}
-    if unknown := [name for name in names if name not in known]:
-        raise Failure(f"no service {unknown[0]!r}; the services are {', '.join(known)}", code=2)
-    return [known[name] for name in names] if names else list(states)
+def _lines() -> Iterator[str]:
+    """What is typed, or comes through a pipe: a line is a message. Ctrl-C at an empty line ends like Ctrl-D."""
+    while True:
+        try:
+            yield input("> " if sys.stdin.isatty() else "")
+        except (EOFError, KeyboardInterrupt):
+            return
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
+def _times(endpoint: Endpoint, answer: Answer) -> str:
+    state, usd = endpoint.state, answer.usd(endpoint.usd_per_hour)
+    parts = [
+        f"TTFT {number(answer.ttft_ms)} ms (planned {number(state.predicted_ttft_ms)})",
+        f"TPOT {number(answer.tpot_ms)} ms (planned {number(state.predicted_tpot_ms)})",
+        f"{answer.tokens} tokens",
+    ]
+    return " · ".join([*parts, *([] if usd is None else [f"${usd:.6f}"])])

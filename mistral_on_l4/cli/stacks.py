@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -15,6 +15,9 @@ from mistral_on_l4.cluster.client import ApiError, Unreachable
 from mistral_on_l4.cluster.connection import Connection, NoConnection, connect
 from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
+
+if TYPE_CHECKING:
+    from mistral_on_l4.planner import StackPlan
 
 # An API server whose etcd hangs responds after half a minute, or never.
 _PROBE_SECONDS = 4.0
@@ -93,3 +96,13 @@ def _refuse_another_stack(connection: Connection, stack: str) -> None:
     if owner not in (None, stack):
         where = "the local cluster" if connection.local else whereabouts(connection)
         raise Failure(f"namespace {namespace} of {where} is stack {owner}'s, not {stack}'s: log in to the cluster of stack {stack}")
+
+
+def stack_plan(settings: Settings, stack: str) -> StackPlan:
+    """What the planner says of a stack. Raises Failure."""
+    from mistral_on_l4.planner import PlanError, plan_stack
+
+    try:
+        return plan_stack(settings, stack=stack)
+    except PlanError as error:
+        raise Failure(str(error), code=2) from None

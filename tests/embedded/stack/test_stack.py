@@ -156,8 +156,8 @@ def test_status_shows_services_jobs_and_models(stack: Any) -> None:
     assert len(status["registeredModels"]) == 2
 
 
-def test_chat_shows_times_beside_the_plans(stack: Any) -> None:
-    said = stack.demo("chat", "What is an L4?", "--max-tokens", "8").stdout
+def test_compare_shows_times_beside_the_plans(stack: Any) -> None:
+    said = stack.demo("compare", "What is an L4?", "--max-tokens", "8").stdout
     assert "TTFT" in said
     assert all(service in said for service in SERVICES)
 

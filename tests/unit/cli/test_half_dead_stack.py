@@ -13,11 +13,12 @@ import requests
 import typer
 from typer.testing import CliRunner
 
-from mistral_on_l4.cli import Failure, chat, stacks, status
+from mistral_on_l4.cli import Failure, chat, compare, stacks, status
 from mistral_on_l4.cli.stacks import stack_settings
 from mistral_on_l4.cluster.chat import Answer, ChatError
 from mistral_on_l4.cluster.client import KubeClient, Unreachable
 from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cluster.endpoints import Endpoint
 from mistral_on_l4.cluster.live import ServiceState
 from mistral_on_l4.cluster.local import LocalStack
 
@@ -65,20 +66,23 @@ def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypat
 
 
 def test_a_service_that_gives_no_answer_takes_no_others_answer_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(url: str, name: str, *_: Any) -> Answer:
+    async def answer_of(client: Any, name: str, *_: Any) -> Answer:
         if name == "dead":
-            raise ChatError(f"{name} at {url} does not answer: refused")
+            raise ChatError(f"{name} does not answer: refused")
+        heard.append(name)
         return Answer("well", 1.0, None)
 
-    monkeypatch.setattr(chat, "ask", ask)
-    monkeypatch.setattr(chat, "api_key", lambda *_: "key")
-    states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
+    @contextmanager
+    def open_endpoints(*_: Any) -> Iterator[list[Endpoint]]:
+        yield [Endpoint(state, "http://127.0.0.1:9", None, None) for state in states]
+
     heard: list[str] = []
-    with pytest.raises(Failure, match=r"^dead at http://dead-predictor does not answer: refused$"):
-        chat.ask_all(
-            connection_without("nothing"), states, "?", 1, after=lambda name, answer: heard.append(f"{name} {answer.text}")
-        )
-    assert heard == ["first well", "last well"]
+    monkeypatch.setattr(compare, "answer_of", answer_of)
+    monkeypatch.setattr(compare, "open_endpoints", open_endpoints)
+    states = [ServiceState(name, True, 1, None, None, 0, None, None, None) for name in ("first", "dead", "last")]
+    with pytest.raises(Failure, match=r"^dead does not answer: refused$"):
+        compare.ask_in_turn(connection_without("nothing"), "local", states, "?", 1)
+    assert heard == ["first", "last"]
 
 
 def test_an_api_server_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
