@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import requests
 import typer
 from rich.console import Console
 
@@ -13,9 +12,9 @@ from embedded.cli.states import LOCAL_STACK
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.compare import QUESTION, ask_in_turn, table
 from mistral_on_l4.cli.stacks import connection_to, stack_settings
-from mistral_on_l4.cli.status import registered_models, registry_problem
-from mistral_on_l4.cluster.connection import Connection, NoConnection
+from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
+from mistral_on_l4.cluster.registered import NoRegistry, registry_of
 
 _READY_SECONDS = 180.0
 
@@ -53,9 +52,10 @@ def up() -> None:
 def _registered(connection: Connection) -> list[str]:
     """The models in the registry. Raises Failure where it does not answer, or lost what was registered."""
     try:
-        names = [model["name"] for model in registered_models(connection)]
-    except (requests.RequestException, NoConnection) as error:
-        raise Failure(registry_problem(connection, error)) from None
+        with registry_of(connection) as registry:
+            names = [model["name"] for model in registry.models()]
+    except NoRegistry as error:
+        raise Failure(str(error)) from None
     if not names:
         raise Failure("the model registry holds no model, though the services are registered there: `demo status` shows its Jobs")
     return names

@@ -29,7 +29,10 @@ def chat(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Say this, print the answer, and end.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Upper bound of an answer's length.")] = 256,
 ) -> None:
-    """Talk to a service of a stack. Ends at the end of the input (Ctrl-D); Ctrl-C stops an answer, and ends at an empty line."""
+    """Talk to a service of a stack.
+
+    Ctrl-D ends it; Ctrl-C stops an answer, and ends it at an empty line. In a pipe each line is a message.
+    """
     if message is not None and not message.strip():
         raise Failure("the message is empty", code=2)
     if service and " " in service:

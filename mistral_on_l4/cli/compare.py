@@ -52,7 +52,10 @@ def compare(
     in_turn: Annotated[bool, typer.Option("--in-turn", help="One after the other instead of at once.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Ask the services of a stack the same, side by side: answers, times, tokens and dollars, beside the plan's."""
+    """Ask the services of a stack the same, side by side.
+
+    Answers stream as they come; times, tokens and dollars stand beside the plan's.
+    """
     if not prompt.strip():
         raise Failure('the prompt is empty: demo compare "Explain tensor parallelism."', code=2)
     with open_services(stack, service or []) as (endpoints, simulated):

@@ -1,150 +1,172 @@
-"""`demo status`: services, weights and registry entries of a running stack, and why something is not ready."""
+"""`demo status`: a running stack from nodes to services, and why something is not ready; once, or as a live view."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
 
-import requests
 import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_settings
-from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.cluster.connection import Connection, NoConnection
-from mistral_on_l4.cluster.live import ServiceState, condition, in_stack_order, pod_problem, services
-from mistral_on_l4.config.settings import Settings
-from mistral_on_l4.manifests.registry import API, service_name
+from mistral_on_l4.cluster.client import Unreachable
+from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cluster.live import ServiceState
+from mistral_on_l4.cluster.overview import JobState, Overview, PoolState, overview
+from mistral_on_l4.cluster.registered import NoRegistry, registry_of
 
 app = typer.Typer(add_completion=False)
+
+_EVERY_SECONDS = 1.0
+_COLOURS = {"complete": "green", "failed": "red", "running": "yellow", "waiting": "yellow"}
 
 
 @app.command()
 def status(
     stack: StackOption = "local",
-    as_json: bool = typer.Option(False, "--json", help="Machine-readable."),
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Show services, weights and registry entries of a running stack. Exit code 1 if a service is not ready."""
+    """Show a running stack from nodes to services. Exit code 1 if something is not ready, with what blocks it."""
+    if watch and as_json:
+        raise Failure("--watch and --json go in two commands: a script asks again by itself", code=2)
     settings = stack_settings(stack)
     with connection_to(settings, stack) as connection:
-        states = in_stack_order(services(connection.client, settings.namespaces.services), settings)
-        jobs = _jobs(connection.client, settings)
+        if watch:
+            _watch(connection, stack)
+            return
+        seen = overview(connection.client, settings)
         try:
-            models: list[dict[str, str]] | None = registered_models(connection)
+            with registry_of(connection) as registry:
+                models: list[dict[str, str]] | None = registry.models()
             problems = []
-        except (requests.RequestException, NoConnection) as error:
+        except NoRegistry as error:
             # What else is known is shown all the same.
-            models, problems = None, [registry_problem(connection, error)]
+            models, problems = None, [str(error)]
     if as_json:
-        print(json.dumps({"services": [vars(state) for state in states], "jobs": jobs, "registeredModels": models}, indent=2))
+        print(json.dumps({**asdict(seen), "registeredModels": models, "blocking": seen.blocking}, indent=2))
     else:
         console = terminal.console()
-        for table in (_services_table(states), _jobs_table(jobs), *([] if models is None else [_models_table(models)])):
-            console.print(table)
-    if not states:
+        for table in (_pools_table(seen.pools), _jobs_table(seen.jobs), _models_table(models), _services_table(seen.services)):
+            if table.row_count:
+                console.print(table)
+    if not seen.services:
         problems.insert(0, f"no InferenceService in namespace {settings.namespaces.services}: bring the stack up first")
-    problems[:0] = [f"{state.name}: {state.problem}" for state in states if state.ours and not state.ready]
-    if connection.local is not None and connection.local.down:
-        names = ", ".join(connection.local.down)
-        problems.insert(0, f"{names} of the local cluster does not run, so what is shown may be old: `make up` starts it again")
+    problems[:0] = seen.blocking if seen.services else ()
+    problems[:0] = _stopped_parts(connection)
     if problems:
         raise Failure("; ".join(problems))
 
 
-def _jobs(client: KubeClient, settings: Settings) -> list[dict[str, Any]]:
-    """The stack's Jobs, oldest first: {"name", "namespace", "state", "says"}; says is the last progress or the failure."""
-    rows = []
-    spaces = settings.namespaces
-    for namespace in (spaces.object_store, spaces.registry, spaces.services):
-        pods = client.list("v1", "Pod", namespace, label_selector="job-name")["items"]
-        for job in client.list("batch/v1", "Job", namespace)["items"]:
-            name = job["metadata"]["name"]
-            mine = [pod for pod in pods if pod["metadata"]["labels"].get("job-name") == name]
-            pod = max(mine, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
-            rows.append(
-                {
-                    "name": name,
-                    "namespace": namespace,
-                    "state": _job_state(job),
-                    "says": _says(client, pod) if pod else "",
-                    "created": job["metadata"]["creationTimestamp"],
-                }
-            )
-    return sorted(rows, key=lambda row: str(row["created"]))
-
-
-def _job_state(job: Mapping[str, Any]) -> str:
-    for kind, word in (("Complete", "complete"), ("Failed", "failed")):
-        if condition(job, kind) == "True":
-            return word
-    return "running" if (job.get("status") or {}).get("active") else "waiting"
-
-
-def _says(client: KubeClient, pod: Mapping[str, Any]) -> str:
-    if (pod.get("status") or {}).get("phase") != "Running" and (problem := pod_problem(pod)):
-        return problem
-    meta = pod["metadata"]
-    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/log"
+def _watch(connection: Connection, stack: str) -> None:
+    """Ends at Ctrl-C. Raises Failure then if something still blocks."""
+    console = terminal.console()
+    last: Overview | None = None
     try:
-        text = str(client.request("GET", path, params={"tailLines": "1"}).get("text", ""))
-    except ApiError:
-        # The log goes with its node or its pod; the Job's state is still worth showing.
-        return ""
-    return text.strip()
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as live:
+                for last, trouble in _readings(connection):
+                    live.update(_view(stack, last, trouble), refresh=True)
+        else:
+            said: tuple[str, ...] | None = None
+            for last, trouble in _readings(connection):
+                lines = (trouble,) if trouble else (last.blocking if last else ())
+                if lines != said:
+                    said = lines
+                    console.print("; ".join(lines) or "ready", markup=False, highlight=False)
+    except KeyboardInterrupt:
+        pass
+    if last is None or last.blocking:
+        raise Failure("; ".join(last.blocking) if last else "nothing was read before it was interrupted")
 
 
-def registered_models(connection: Connection) -> list[dict[str, str]]:
-    """Name, id and state of every model in the registry, over its v1alpha3 REST API. Raises RequestException, NoConnection."""
-    settings = connection.settings
-    try:
-        with connection.service(service_name(settings.registry.name), settings.namespaces.registry) as url:
-            response = requests.get(f"{url}{API}/registered_models", timeout=10)
-            response.raise_for_status()
-            items = response.json()["items"]
-    except ApiError as error:
-        if error.status == 404:
-            return []
-        raise
-    return [{"name": item["name"], "id": item["id"], "state": item.get("state", "")} for item in items]
+def _readings(connection: Connection) -> Iterator[tuple[Overview | None, str | None]]:
+    """(the last good reading, why there is no newer one) for ever."""
+    seen: Overview | None = None
+    while True:
+        begun = time.monotonic()
+        trouble = None
+        try:
+            seen = overview(connection.client, connection.settings)
+        except Unreachable as error:
+            trouble = f"what is shown may be old: {error}"
+        yield seen, trouble
+        time.sleep(max(0.0, _EVERY_SECONDS - (time.monotonic() - begun)))
 
 
-def registry_problem(connection: Connection, error: Exception) -> str:
-    """Why the registry does not answer, by its pod where that knows it."""
-    selector = f"app.kubernetes.io/name={connection.settings.registry.name}"
-    pods = connection.client.list("v1", "Pod", connection.settings.namespaces.registry, label_selector=selector)["items"]
-    pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
-    return f"the model registry does not answer: {(pod and pod_problem(pod)) or type(error).__name__}"
+def _view(stack: str, seen: Overview | None, trouble: str | None) -> RenderableType:
+    parts: list[RenderableType] = [Text(f"stack {stack} at {time.strftime('%H:%M:%S')}, until Ctrl-C", style="dim")]
+    if seen:
+        tables = (_pools_table(seen.pools), _jobs_table(seen.jobs), _services_table(seen.services))
+        parts += [table for table in tables if table.row_count]
+        blocking = seen.blocking
+        parts.append(Text(f"blocked by {'; '.join(blocking)}", style="red") if blocking else Text("ready", style="green"))
+    if trouble:
+        parts.append(Text(trouble, style="red"))
+    return Group(*parts)
 
 
-def _services_table(states: list[ServiceState]) -> Table:
-    table = Table(title="services", title_justify="left")
-    for column in ("service", "ready", "GPUs", "node", "restarts", "why not"):
+def _stopped_parts(connection: Connection) -> list[str]:
+    if connection.local is None or not connection.local.down:
+        return []
+    names = ", ".join(connection.local.down)
+    return [f"{names} of the local cluster does not run, so what is shown may be old: `make up` starts it again"]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
         table.add_column(column, overflow="fold")
+    return table
+
+
+def _pools_table(pools: tuple[PoolState, ...] | None) -> Table:
+    table = _table("GPU nodes", "pool", "instance type", "ready", "why not")
+    for pool in pools or ():
+        simulated = ", simulated" if pool.simulated else ""
+        table.add_row(pool.name, f"{pool.instance_type}{simulated}", f"{pool.ready} of {pool.wanted}", pool.problem or "")
+    return table
+
+
+def _services_table(states: tuple[ServiceState, ...]) -> Table:
+    table = _table("services", "service", "ready", "GPUs", "node", "restarts", "KServe's conditions", "why not")
     for state in states:
         ready = "[green]True[/green]" if state.ready else "[red]False[/red]"
-        table.add_row(state.name, ready, str(state.gpus), state.node or "-", str(state.restarts), _why_not(state))
+        table.add_row(
+            state.name, ready, str(state.gpus), state.node or "-", str(state.restarts), _conditions(state), _why_not(state)
+        )
     return table
+
+
+def _conditions(state: ServiceState) -> str:
+    """Those that do not hold, with their status; how many hold."""
+    holding = [kind for kind, status in state.conditions.items() if status == "True"]
+    # Of a service that runs, Stopped is False.
+    rest = [f"{kind}={status}" for kind, status in state.conditions.items() if status != "True" and kind != "Stopped"]
+    return ", ".join([*rest, f"{len(holding)} True"])
 
 
 def _why_not(state: ServiceState) -> str:
     return (state.problem or "") if state.ours else f"not of this stack{f': {state.problem}' if state.problem else ''}"
 
 
-def _jobs_table(jobs: list[dict[str, Any]]) -> Table:
-    table = Table(title="jobs", title_justify="left")
-    for column in ("job", "namespace", "state", "says"):
-        table.add_column(column, overflow="fold")
+def _jobs_table(jobs: tuple[JobState, ...]) -> Table:
+    table = _table("jobs", "job", "namespace", "state", "says")
     for job in jobs:
-        table.add_row(job["name"], job["namespace"], job["state"], job["says"])
+        colour = _COLOURS[job.state]
+        table.add_row(job.name, job.namespace, f"[{colour}]{job.state}[/{colour}]", Text(job.says))
     return table
 
 
-def _models_table(models: list[dict[str, str]]) -> Table:
-    table = Table(title="registered models", title_justify="left")
-    for column in ("model", "id", "state"):
-        table.add_column(column, overflow="fold")
-    for model in models:
+def _models_table(models: list[dict[str, str]] | None) -> Table:
+    table = _table("registered models", "model", "id", "state")
+    for model in models or ():
         table.add_row(model["name"], model["id"], model["state"])
     return table

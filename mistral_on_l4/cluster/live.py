@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
@@ -18,6 +18,8 @@ from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
 if TYPE_CHECKING:
     from mistral_on_l4.config.settings import Settings
 
+# What ties a service to its entry in the registry.
+_LINK = "modelregistry.opendatahub.io"
 # Waiting reasons of a container that say it will not start by itself.
 _TROUBLE = {
     "CrashLoopBackOff",
@@ -34,7 +36,8 @@ class ServiceState:
     """One InferenceService as it is.
 
     gpus: limit of its newest pod; predicted_ttft_ms, predicted_tpot_ms: of the plan, None without a GPU, for which the plan is;
-    problem: why it is not ready, or None; ours: whether a stack of this project has made it.
+    problem: why it is not ready, or None; ours: whether a stack of this project has made it; conditions: KServe's, type -> status;
+    model_id, version_id: of its entry in the model registry, None without a link.
     """
 
     name: str
@@ -47,6 +50,9 @@ class ServiceState:
     predicted_tpot_ms: float | None
     problem: str | None
     ours: bool = True
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    model_id: str | None = None
+    version_id: str | None = None
 
 
 def services(client: KubeClient, namespace: str) -> list[ServiceState]:
@@ -70,6 +76,8 @@ def in_stack_order(states: Sequence[ServiceState], settings: Settings) -> list[S
 def _state(item: Object, pods: list[Object]) -> ServiceState:
     meta = item["metadata"]
     annotations = meta.get("annotations") or {}
+    # Labels or annotations, by platform.
+    link = {**annotations, **(meta.get("labels") or {})}
     mine = [pod for pod in pods if pod["metadata"]["labels"].get("serving.kserve.io/inferenceservice") == meta["name"]]
     pod = max(mine, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
     ready = condition(item, "Ready") == "True"
@@ -85,6 +93,9 @@ def _state(item: Object, pods: list[Object]) -> ServiceState:
         predicted_tpot_ms=_number(annotations.get(PREDICTED_TPOT_ANNOTATION)) if gpus else None,
         problem=None if ready else (pod_problem(pod) if pod else None) or _service_problem(item),
         ours=(meta.get("labels") or {}).get("app.kubernetes.io/part-of") == PROJECT,
+        conditions={entry["type"]: entry["status"] for entry in (item.get("status") or {}).get("conditions") or []},
+        model_id=link.get(f"{_LINK}/registered-model-id"),
+        version_id=link.get(f"{_LINK}/model-version-id"),
     )
 
 

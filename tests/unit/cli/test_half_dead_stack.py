@@ -28,7 +28,7 @@ def listed(api_version: str, kind: str, namespace: str | None = None, label_sele
     meta = {"name": "it", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {}}
     if kind == "InferenceService":
         return {"items": [{"metadata": meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]}
-    if label_selector and label_selector.startswith("app.kubernetes.io/name="):
+    if label_selector and label_selector.startswith("app.kubernetes.io/name=private"):
         waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
         ended = {"terminated": {"message": "disk full"}}
         containers = [{"name": "registry", "state": waiting, "lastState": ended}]
@@ -60,7 +60,7 @@ def test_a_registry_that_is_down_hides_neither_services_nor_its_reason(monkeypat
     monkeypatch.setattr(status, "connection_to", connection_to)
     ended = CliRunner().invoke(status.app, [])
     assert isinstance(ended.exception, Failure)
-    assert str(ended.exception) == "the model registry does not answer: container registry: CrashLoopBackOff: disk full"
+    assert str(ended.exception).endswith("; the model registry does not answer: container registry: CrashLoopBackOff: disk full")
     assert "│ it" in ended.output
     assert '"registeredModels": null' in CliRunner().invoke(status.app, ["--json"]).output
 

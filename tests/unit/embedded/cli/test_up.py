@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
-import requests
 
 from embedded.cli import up
 from embedded.cli.local_pulumi import exit_code
-from mistral_on_l4.cli import Failure, status
+from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cluster.registered import NoRegistry, RegistryReader
 
 
 @pytest.fixture
@@ -20,12 +21,16 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """A registry that holds these models, or does not answer."""
 
     def holds(*names: str, away: bool = False) -> Any:
-        found = create_autospec(status.registered_models)
-        found.return_value = [{"name": name, "id": "1", "state": "LIVE"} for name in names]
-        found.side_effect = requests.ConnectionError() if away else None
-        problem = create_autospec(status.registry_problem, return_value="the model registry does not answer: ConnectionError")
-        monkeypatch.setattr(up, "registered_models", found)
-        monkeypatch.setattr(up, "registry_problem", problem)
+        reader = create_autospec(RegistryReader, instance=True)
+        reader.models.return_value = [{"name": name, "id": "1", "state": "LIVE"} for name in names]
+
+        @contextmanager
+        def registry_of(_: Any) -> Iterator[Any]:
+            if away:
+                raise NoRegistry("the model registry does not answer: ConnectionError")
+            yield reader
+
+        monkeypatch.setattr(up, "registry_of", registry_of)
         return create_autospec(Connection, instance=True)
 
     return holds
