@@ -7,7 +7,7 @@ from typing import Any
 Config = dict[str, Any]
 
 
-def _dense(
+def dense(
     architecture: str, kind: str, layers: int, hidden: int, width: int, heads: int, kv: int, words: int, **more: Any
 ) -> Config:
     return {
@@ -44,18 +44,18 @@ MODELOPT_FP8: Config = {
     "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]},
 }
 
-LLAMA_8B = _dense("LlamaForCausalLM", "llama", 32, 4096, 14336, 32, 8, 128256)
-LLAMA_70B_FP8 = _quantized(CHANNEL_FP8, **_dense("LlamaForCausalLM", "llama", 80, 8192, 28672, 64, 8, 128256))
-QWEN3_06B = _dense("Qwen3ForCausalLM", "qwen3", 28, 1024, 3072, 16, 8, 151936, head_dim=128, tie_word_embeddings=True)
-QWEN3_8B_FP8 = _quantized(BLOCK_FP8, **_dense("Qwen3ForCausalLM", "qwen3", 36, 4096, 12288, 32, 8, 151936, head_dim=128))
-QWEN3_32B = _dense("Qwen3ForCausalLM", "qwen3", 64, 5120, 25600, 64, 8, 151936, head_dim=128, max_position_embeddings=40960)
+LLAMA_8B = dense("LlamaForCausalLM", "llama", 32, 4096, 14336, 32, 8, 128256)
+LLAMA_70B_FP8 = _quantized(CHANNEL_FP8, **dense("LlamaForCausalLM", "llama", 80, 8192, 28672, 64, 8, 128256))
+QWEN3_06B = dense("Qwen3ForCausalLM", "qwen3", 28, 1024, 3072, 16, 8, 151936, head_dim=128, tie_word_embeddings=True)
+QWEN3_8B_FP8 = _quantized(BLOCK_FP8, **dense("Qwen3ForCausalLM", "qwen3", 36, 4096, 12288, 32, 8, 151936, head_dim=128))
+QWEN3_32B = dense("Qwen3ForCausalLM", "qwen3", 64, 5120, 25600, 64, 8, 151936, head_dim=128, max_position_embeddings=40960)
 QWEN3_32B_FP8 = _quantized(BLOCK_FP8, **QWEN3_32B)
-QWEN25_05B = _dense("Qwen2ForCausalLM", "qwen2", 24, 896, 4864, 14, 2, 151936, tie_word_embeddings=True)
-QWEN25_7B = _dense("Qwen2ForCausalLM", "qwen2", 28, 3584, 18944, 28, 4, 152064, max_position_embeddings=32768)
-QWEN25_14B = _dense("Qwen2ForCausalLM", "qwen2", 48, 5120, 13824, 40, 8, 152064)
-QWEN25_72B = _dense("Qwen2ForCausalLM", "qwen2", 80, 8192, 29568, 64, 8, 152064, max_position_embeddings=32768)
+QWEN25_05B = dense("Qwen2ForCausalLM", "qwen2", 24, 896, 4864, 14, 2, 151936, tie_word_embeddings=True)
+QWEN25_7B = dense("Qwen2ForCausalLM", "qwen2", 28, 3584, 18944, 28, 4, 152064, max_position_embeddings=32768)
+QWEN25_14B = dense("Qwen2ForCausalLM", "qwen2", 48, 5120, 13824, 40, 8, 152064)
+QWEN25_72B = dense("Qwen2ForCausalLM", "qwen2", 80, 8192, 29568, 64, 8, 152064, max_position_embeddings=32768)
 QWEN3_30B: Config = {
-    **_dense("Qwen3MoeForCausalLM", "qwen3_moe", 48, 2048, 6144, 32, 4, 151936, head_dim=128),
+    **dense("Qwen3MoeForCausalLM", "qwen3_moe", 48, 2048, 6144, 32, 4, 151936, head_dim=128),
     "num_experts": 128,
     "num_experts_per_tok": 8,
     "moe_intermediate_size": 768,
@@ -77,7 +77,7 @@ QWEN3_30B_GPTQ = _quantized({**GPTQ, "dynamic": {"-:.*\\.mlp\\.gate$": {}}}, **Q
 QWEN3_235B_GPTQ: Config = _quantized(
     GPTQ,
     **{
-        **_dense("Qwen3MoeForCausalLM", "qwen3_moe", 94, 4096, 12288, 64, 4, 151936, head_dim=128),
+        **dense("Qwen3MoeForCausalLM", "qwen3_moe", 94, 4096, 12288, 64, 4, 151936, head_dim=128),
         "num_experts": 128,
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 1536,
@@ -91,7 +91,7 @@ LLAMA_8B_ACT_ORDER = _quantized({**GPTQ, "desc_act": True}, **LLAMA_8B)
 LLAMA_8B_SPARSE = _quantized({**W4A16, "format": "marlin-24"}, **LLAMA_8B)
 QWEN25_7B_1M: Config = {**QWEN25_7B, "max_position_embeddings": 1010000, "dual_chunk_attention_config": {"chunk_size": 262144}}
 MIXTRAL = {
-    **_dense("MixtralForCausalLM", "mixtral", 32, 4096, 14336, 32, 8, 32000),
+    **dense("MixtralForCausalLM", "mixtral", 32, 4096, 14336, 32, 8, 32000),
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
 }
@@ -100,7 +100,7 @@ MIXTRAL["sliding_window"] = None
 
 def _gpt_oss(layers: int, experts: int) -> Config:
     return {
-        **_dense("GptOssForCausalLM", "gpt_oss", layers, 2880, 2880, 64, 8, 201088, head_dim=64),
+        **dense("GptOssForCausalLM", "gpt_oss", layers, 2880, 2880, 64, 8, 201088, head_dim=64),
         "num_local_experts": experts,
         "num_experts_per_tok": 4,
         "sliding_window": 128,
@@ -111,7 +111,7 @@ def _gpt_oss(layers: int, experts: int) -> Config:
 
 GPT_OSS_20B, GPT_OSS_120B = _gpt_oss(24, 32), _gpt_oss(36, 128)
 QWEN_V1: Config = {
-    **_dense("QWenLMHeadModel", "qwen", 32, 4096, 22016, 32, 32, 151936),
+    **dense("QWenLMHeadModel", "qwen", 32, 4096, 22016, 32, 32, 151936),
     "seq_length": 8192,
     "max_position_embeddings": 32768,
 }
@@ -140,7 +140,7 @@ MLLAMA_11B: Config = {
     "architectures": ["MllamaForConditionalGeneration"],
     "model_type": "mllama",
     "text_config": {
-        **_dense("MllamaForCausalLM", "mllama_text_model", 40, 4096, 14336, 32, 8, 128256),
+        **dense("MllamaForCausalLM", "mllama_text_model", 40, 4096, 14336, 32, 8, 128256),
         "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
     },
     "vision_config": {
@@ -156,14 +156,14 @@ MLLAMA_11B: Config = {
     },
 }
 NEMOTRON_H: Config = {
-    **_dense("NemotronHForCausalLM", "nemotron_h", 52, 4096, 21504, 32, 8, 131072),
+    **dense("NemotronHForCausalLM", "nemotron_h", 52, 4096, 21504, 32, 8, 131072),
     "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
 }
 DEEPSEEK_R1: Config = {
-    **_dense("DeepseekV3ForCausalLM", "deepseek_v3", 61, 7168, 18432, 128, 128, 129280),
+    **dense("DeepseekV3ForCausalLM", "deepseek_v3", 61, 7168, 18432, 128, 128, 129280),
     "kv_lora_rank": 512,
     "quantization_config": BLOCK_FP8,
 }
-GEMMA4_26B: Config = _dense("Gemma4ForConditionalGeneration", "gemma4", 30, 2816, 2112, 16, 8, 262144)
-QWEN3_NEXT: Config = _dense("Qwen3NextForCausalLM", "qwen3_next", 48, 2048, 5120, 16, 2, 151936)
-UNHEARD_OF: Config = _dense("AcmeForCausalLM", "acme", 32, 4096, 14336, 32, 8, 128256)
+GEMMA4_26B: Config = dense("Gemma4ForConditionalGeneration", "gemma4", 30, 2816, 2112, 16, 8, 262144)
+QWEN3_NEXT: Config = dense("Qwen3NextForCausalLM", "qwen3_next", 48, 2048, 5120, 16, 2, 151936)
+UNHEARD_OF: Config = dense("AcmeForCausalLM", "acme", 32, 4096, 14336, 32, 8, 128256)

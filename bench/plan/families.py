@@ -25,6 +25,8 @@ from mistral_on_l4.planner.catalogue.families import FIELDS, load_architectures
 from mistral_on_l4.planner.catalogue.loading import DATA
 
 REGISTRY = "vllm/model_executor/models/registry.py"
+QUANTIZATIONS = "vllm/model_executor/layers/quantization/__init__.py"
+LISTS = {"QuantizationMethods": "quantizations", "DEPRECATED_QUANTIZATION_METHODS": "deprecated_quantizations"}
 TABLES = {
     "_TEXT_GENERATION_MODELS": "text",
     "_MULTIMODAL_MODELS": "multimodal",
@@ -40,10 +42,14 @@ def main() -> int:
     parser.add_argument("--transformers", required=True, help="its wheel")
     given = parser.parse_args()
     engines = dict(pair.split("=", 1) for pair in given.vllm)
-    registry = {engine: architectures(_text(Path(wheel), REGISTRY)) for engine, wheel in engines.items()}
+    registry = {engine: registered(Path(wheel)) for engine, wheel in engines.items()}
     today = datetime.now(UTC).date()
     versions = ", ".join(sorted(engines))
-    _write(DATA / "registry.yaml", f"Architectures that vLLM serves, by engine. Read from {versions} on {today}.", registry)
+    _write(
+        DATA / "registry.yaml",
+        f"Architectures that vLLM serves and quantizations that it loads, by engine. Read from {versions} on {today}.",
+        registry,
+    )
     options = {engine: flags.flags_of(*flags.sources(partial(_text, Path(wheel)))) for engine, wheel in engines.items()}
     _write(
         DATA / "flags.yaml", f"What `vllm serve` takes on its command line, by engine. Read from {versions} on {today}.", options
@@ -55,6 +61,21 @@ def main() -> int:
     if missing := sorted(wanted - set(defaults)):
         print(f"no class in transformers (remote code, or an older name): {', '.join(missing)}")
     return 0
+
+
+def registered(wheel: Path) -> dict[str, Any]:
+    return {**architectures(_text(wheel, REGISTRY)), **quantizations(_text(wheel, QUANTIZATIONS))}
+
+
+def quantizations(source: str) -> dict[str, list[str]]:
+    """Names of quantization methods from the source that lists them: known ones, and those that need a flag."""
+    found = {}
+    for node in ast.parse(source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id in LISTS:
+            texts = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+            found[LISTS[target.id]] = sorted(map(str, texts))
+    return found
 
 
 def architectures(registry: str) -> dict[str, list[str] | dict[str, str]]:

@@ -115,7 +115,8 @@ def at(users: int, prompt: int, output: int) -> dict[str, Any]:
 
 def rows() -> list[Row]:
     from bench.plan.rows_memory import MEMORY
+    from bench.plan.rows_sizes import SIZES
     from bench.plan.rows_speed import SPEED
     from bench.plan.rows_verdicts import VERDICTS
 
-    return [*MEMORY, *SPEED, *VERDICTS]
+    return [*MEMORY, *SIZES, *SPEED, *VERDICTS]

@@ -38,6 +38,8 @@ UNPLANNED = (
     "--mm-encoder-only", "--mm-ipc-gpu", "--diffusion", "--engram", "--worker-cls", "--worker-extension", "--scheduler-cls",
     "--additional-config", "--model-loader-extra-config", "--override-attention-dtype", "--headless", "--grpc", "--monokernel",
 )  # fmt: skip
+# Methods that quantize while loading, beside FP8, in one of the versions.
+_ONLINE = ("bitsandbytes", "experts_int8", "int8_per_channel_weight_only", "mxfp8", "nvfp4_per_token", "online", "rtn", "torchao")
 # What --dtype may say where the planner knows what follows: 16 bits, as the weights are stored or computed with.
 _DTYPES = ("auto", "half", "float16", "bfloat16")
 
@@ -73,8 +75,9 @@ def _check_values(request: ServiceRequest, head: str) -> None:
     flags = request.flags
     if (dtype := flags.get("--dtype", "auto")) not in _DTYPES:
         raise PlanError(f"{head} sets --dtype {dtype}, which the planner cannot compute: known are {', '.join(_DTYPES)}")
-    if flags.get("--quantization") == "bitsandbytes" and request.quantization.method == "none":
-        raise PlanError(f"{head} quantizes with bitsandbytes while loading, which the planner cannot compute")
+    online = flags.get("--quantization", "")
+    if request.quantization.method == "none" and online in _ONLINE:
+        raise PlanError(f"{head} quantizes with {online} while loading, which the planner cannot compute")
     tokens = flags.get("--max-num-batched-tokens")
     if tokens is not None and not readable_int(tokens):
         raise PlanError(f"{head} gives --max-num-batched-tokens the value {tokens!r}: write a number such as 2048 or 2K")

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from math import floor
 
+from mistral_on_l4.planner.catalogue.families import registry_of
 from mistral_on_l4.planner.plan import GIB
 from mistral_on_l4.planner.request import ServiceRequest
-from mistral_on_l4.planner.splits import uneven_split
+from mistral_on_l4.planner.splits import EXPERT_PARALLEL, uneven_split
+
+# What --quantization may say of a checkpoint beside its own method: faster kernels of it, and names that it had or has.
+_OTHER_NAMES = {
+    "gptq": ("gptq_marlin", "auto_gptq", "marlin", "moe_wna16"),
+    "awq": ("awq_marlin", "auto_awq", "marlin", "moe_wna16"),
+    "auto-round": ("inc",),
+    "modelopt_fp4": ("modelopt",),
+}
 
 
 def refusal_of(request: ServiceRequest) -> str | None:
@@ -17,7 +26,9 @@ def refusal_of(request: ServiceRequest) -> str | None:
         return request.unsupported
     asked = request.flags.get("--quantization")
     stored = request.quantization.method
-    if asked and stored not in ("none", asked):
+    if unknown := _unknown_method(request):
+        return unknown
+    if asked and stored not in ("none", asked) and asked not in _OTHER_NAMES.get(stored, ()):
         return (
             f"Quantization method specified in the model config ({stored}) does not match the quantization method specified in the "
             f"`quantization` argument ({asked}); leave --quantization out"
@@ -51,6 +62,8 @@ def refusal_of(request: ServiceRequest) -> str | None:
             "GPTQ group activation ordering (desc_act=True) is no longer supported. Use a checkpoint with static activation "
             "ordering or desc_act=False."
         )
+    if EXPERT_PARALLEL in request.flags and not shape.experts:
+        return "Number of experts in the model must be greater than 0 when expert parallelism is enabled."
     if uneven := uneven_split(request):
         return uneven
     if not request.chunked_prefill and request.batched_tokens < request.max_model_len:
@@ -69,6 +82,25 @@ def refusal_of(request: ServiceRequest) -> str | None:
             f"User-specified max_model_len ({request.max_model_len}) is greater than the derived max_model_len "
             f"(max_position_embeddings={shape.max_positions} in model's config.json)"
         )
+    return None
+
+
+def _unknown_method(request: ServiceRequest) -> str | None:
+    """A method that the engine does not load, or no longer without being told to, or not over several GPUs."""
+    method = request.quantization.method
+    # Every version loads these: the catalogue's own checkpoints are planned without reading the registry.
+    registry = None if method in ("none", "compressed-tensors") else registry_of(request.engine_name)
+    if registry is None:
+        return None
+    if not registry.quantizations.intersection((method, *_OTHER_NAMES.get(method, ()))):
+        return f"Unknown quantization method: {method}: vLLM {request.engine.version} does not load it"
+    if method in registry.deprecated and "--allow-deprecated-quantization" not in request.flags:
+        return (
+            f"The quantization method {method} is deprecated and will be removed in future versions of vLLM. To bypass, set "
+            "`--allow-deprecated-quantization`."
+        )
+    if method == "bitsandbytes" and request.gpus > 1:
+        return "Prequant BitsAndBytes models with tensor parallelism is not supported. Please try with pipeline parallelism."
     return None
 
 

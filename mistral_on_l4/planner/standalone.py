@@ -223,7 +223,7 @@ def find_checkpoint(question: Question, catalogue: Catalogue) -> Found:
         hub.quantization,
         exact=hub.weights,
         largest_file_gb=hub.largest_file_gb,
-        dtype=hub.dtype,
+        dtype=hub.dtype if hub.architecture.float16 else "auto",
     )
     return _precise(found, precision)
 
@@ -253,7 +253,8 @@ def _from_file(path: Path, name: str | None) -> Found:
         local.quantization,
         exact=local.exact,
         largest_file_gb=local.largest_file_gb,
-        dtype=local.dtype,
+        # What the family is not served in, vLLM's own choice of a dtype passes over.
+        dtype=local.dtype if local.architecture.float16 else "auto",
     )
 
 

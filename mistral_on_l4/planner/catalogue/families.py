@@ -82,10 +82,15 @@ def family_defaults(folder: Path = DATA) -> Mapping[str, Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Registry:
-    """What an engine's registry says. names: served, by classes of its own or of transformers; previously: {name: last version}."""
+    """What an engine's registry says. names: served, by classes of its own or of transformers; previously: {name: last version}.
+
+    quantizations: methods that it loads; deprecated: those of them that it loads only if told to.
+    """
 
     names: frozenset[str]
     previously: Mapping[str, str]
+    quantizations: frozenset[str]
+    deprecated: frozenset[str]
 
 
 @cache
@@ -95,7 +100,8 @@ def registry_of(engine: str, folder: Path = DATA) -> Registry | None:
     if tables is None:
         return None
     names = frozenset(name for kind in ("text", "multimodal", "transformers") for name in tables.get(kind, ()))
-    return Registry(names, tables.get("previously", {}))
+    methods = (frozenset(tables.get(kind, ())) for kind in ("quantizations", "deprecated_quantizations"))
+    return Registry(names, tables.get("previously", {}), *methods)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def test_the_longest_context_follows_the_rotary_scaling(scaling: Any, longest: i
         ({"block_configs": [{"ffn": {"ffn_mult": 2.5}}]}, "block_configs"),
         ({"architectures": ["BertModel"], "model_type": "bert"}, "not a decoder with ordinary attention"),
         ({"architectures": ["Qwen3ForSequenceClassification"], "model_type": "qwen3"}, "not a decoder with ordinary attention"),
+        ({"word_embed_proj_dim": 512}, "an embedding of 512 columns beside its hidden size"),
         ({"num_key_value_heads": "8"}, "num_key_value_heads is 8, not a whole number"),
     ],
 )

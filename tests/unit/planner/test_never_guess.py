@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.plan import configs
-from bench.plan.families import architectures, family_defaults
+from bench.plan.families import architectures, family_defaults, quantizations
 from mistral_on_l4.planner import NotComputed, PlanError, ServicePlan
 from mistral_on_l4.planner.catalogue import Catalogue
 from mistral_on_l4.planner.catalogue.families import load_architectures, registry_of
@@ -211,6 +211,11 @@ class ChildConfig(BaseConfig):
     model_type = "child"
     vocab_size: int = 100
 """
+
+
+def test_the_generator_reads_quantizations_and_those_that_need_a_flag() -> None:
+    source = 'QuantizationMethods = Literal["gptq", "awq"]\nDEPRECATED_QUANTIZATION_METHODS = ["awq"]\nOTHERS = ["x"]\n'
+    assert quantizations(source) == {"quantizations": ["awq", "gptq"], "deprecated_quantizations": ["awq"]}
 
 
 def test_the_generator_reads_registries_and_inherited_defaults(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.plan import configs
 from mistral_on_l4.planner import PlanError, ServicePlan
 from mistral_on_l4.planner.catalogue import Catalogue
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
@@ -243,6 +244,38 @@ def test_what_a_t4_can_load_depends_on_format_and_engine(
         found = plan_checkpoint(Question(config=file, gpu="T4", engine=engine), catalogue).services[0]
         assert found.fits is (not says)
         assert says in found.reason
+
+
+BITSANDBYTES = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+FBGEMM = {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "says"),
+    [
+        (BITSANDBYTES, {"engine": "vllm-0.33"}, "Unknown quantization method: bitsandbytes"),
+        (BITSANDBYTES, {"engine": "vllm-0.11"}, ""),
+        (BITSANDBYTES, {"engine": "vllm-0.11", "count": 2}, "Prequant BitsAndBytes models with tensor parallelism"),
+        (FBGEMM, {"engine": "vllm-0.33"}, "fbgemm_fp8 is deprecated"),
+        (FBGEMM, {"engine": "vllm-0.33", "extra_args": ("--allow-deprecated-quantization",)}, ""),
+        (FBGEMM, {"engine": "vllm-0.11"}, ""),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, {"engine": "vllm-0.33"}, ""),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, {"extra_args": ("--quantization", "awq_marlin")}, ""),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, {"extra_args": ("-q", "gptq_marlin")}, ""),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, {"extra_args": ("-q", "awq")}, "does not match"),
+    ],
+)
+def test_a_method_is_one_that_the_engine_loads(of: Any, method: dict[str, Any], asked: dict[str, Any], says: str) -> None:
+    found = of({**configs.LLAMA_8B, "quantization_config": method}, gpu="L40S", **asked)
+    assert found.fits is (not says)
+    assert says in found.reason
+
+
+def test_a_family_without_float16_is_served_in_bfloat16_whatever_its_checkpoint_is_stored_in(of: Any) -> None:
+    gemma = {**configs.GEMMA3_4B, "torch_dtype": "float16"}
+    assert "--dtype" in of(gemma).args
+    assert "bfloat16" in of(gemma).args
+    assert "does not support float16" in of(gemma, precision="fp16").reason
 
 
 @pytest.mark.parametrize(

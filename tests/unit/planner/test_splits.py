@@ -7,6 +7,7 @@ import pytest
 from bench.plan import configs
 from mistral_on_l4.planner import NotComputed
 from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.config_json import architecture_from
 from mistral_on_l4.planner.memory import activation_gib, workspace_gib
 from mistral_on_l4.planner.quantization import quantization_from
 from mistral_on_l4.planner.splits import uneven_split
@@ -44,6 +45,10 @@ def test_the_older_kernel_of_small_batches_wants_whole_blocks_of_experts(request
 def test_experts_that_stay_whole_cut_no_group(request_of: Any) -> None:
     whole = request_of(configs.QWEN3_30B_AWQ, count=4, extra_args=("--enable-expert-parallel",))
     assert workspace_gib(whole) == 0
+
+
+def test_a_dense_model_has_no_experts_to_keep_whole(of: Any) -> None:
+    assert "Number of experts" in of(configs.LLAMA_8B, gpu="L40S", extra_args=("--enable-expert-parallel",)).reason
 
 
 def test_a_step_of_a_mixture_holds_the_outputs_of_all_experts_that_a_token_takes(request_of: Any) -> None:
@@ -92,6 +97,56 @@ def test_sparse_weights_are_not_computed(changes: Any) -> None:
 def test_a_dense_checkpoint_with_an_empty_sparsity_config_is_computed() -> None:
     dense = {"format": "dense", "global_sparsity": 0.14, "sparsity_structure": "unstructured", "targets": [], "ignore": []}
     assert quantization_from({"quantization_config": {**configs.W4A16, "sparsity_config": dense}}, "x").scheme == "int4"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [["model.layers.0.self_attn.q_proj"], ["re:.*layers\\.0\\..*"], ["model.layers.3"], ["re:.*shared_expert.*"], ["q_proj"]],
+)
+def test_what_is_kept_of_decoder_layers_leaves_the_size_to_the_headers(kept: list[str]) -> None:
+    for config in ({**configs.BLOCK_FP8, "modules_to_not_convert": kept}, {**configs.W4A16, "ignore": ["lm_head", *kept]}):
+        assert quantization_from({"quantization_config": config}, "x").partly
+    assert quantization_from({"quantization_config": {"quant_method": "fbgemm_fp8", "modules_to_not_convert": kept}}, "x").partly
+
+
+def test_what_is_never_quantized_may_be_listed() -> None:
+    kept = ["lm_head", "re:.*mlp.gate$", "model.layers.0.mlp.gate", "gate", "re:vision_tower.*", "multi_modal_projector", "visual"]
+    kept += [
+        "model.embed_tokens",
+        "model.layers.0.input_layernorm",
+        "re:.*router",
+        "model.layers.0.mlp.shared_expert_gate",
+        "mtp.fc",
+    ]
+    assert not quantization_from({"quantization_config": {**configs.W4A16, "ignore": kept}}, "x").partly
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"quant_method": "auto-round", "bits": 4, "group_size": 32, "data_type": "mx_fp"},
+        {
+            **configs.W4A16,
+            "config_groups": {"g": {**configs.W4A16["config_groups"]["group_0"], "input_activations": {"num_bits": 8}}},
+        },
+        {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "NVFP4"},
+    ],
+)
+def test_formats_with_kernels_of_their_own_are_not_computed(changed: Any) -> None:
+    with pytest.raises(NotComputed):
+        quantization_from({"quantization_config": changed}, "x")
+
+
+def test_a_head_is_tied_where_the_remote_class_ties_it() -> None:
+    minicpm = {**configs.LLAMA_8B, "architectures": ["MiniCPMForCausalLM"], "model_type": "minicpm"}
+    del minicpm["tie_word_embeddings"]
+    assert architecture_from(minicpm, "x").tied_embeddings
+    assert not architecture_from({**minicpm, "tie_word_embeddings": False}, "x").tied_embeddings
+
+
+def test_dense_layers_of_llama_4_have_a_width_of_their_own() -> None:
+    guard = {**configs.LLAMA_8B, "architectures": ["Llama4ForCausalLM"], "model_type": "llama4_text", "num_local_experts": 0}
+    assert architecture_from({**guard, "intermediate_size_mlp": 16384}, "x").intermediate == 16384
 
 
 def test_heads_that_no_kv_head_serves_evenly_are_refused(of: Any) -> None:
