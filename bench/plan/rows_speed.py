@@ -8,6 +8,7 @@ from bench.plan.rows import MISTRAL, NEW, OLD, Row, at
 DEMO = "rhoai3-demo-rows"
 KERNELS = "l4-kernels"
 SMALL = "l4-small-model"
+L4_BENCH = "https://github.com/ree2raz/inference-bench/blob/0fb76f362bbca176f8cea675b61db5ed9036d71f/README.md"
 TWO_H100 = "https://github.com/tenstorrent/tt-inference-server/issues/143"
 _W4A16 = {"precision": "w4a16", "kv_cache_dtype": "fp8", "gpu_memory_utilization": 0.85}
 _FULL = {"precision": "bf16", "count": 4, "kv_cache_dtype": "fp8", "max_model_len": 32768}
@@ -42,6 +43,9 @@ SPEED = [
         Row("tpot", f"Qwen2.5 72B, 2x H100, {prompt} tokens", c.QWEN25_72B, ms, TWO_H100, {**_TWO, **at(1, prompt, 128)})
         for prompt, ms in ((128, 30.9), (4096, 31.1), (8192, 31.3))
     ),
+    # 17.1 tokens/s with 70 ms to the first of 128; and 15 tokens/s over some 6,000.
+    Row("tpot", "Qwen2.5 7B, L4", c.QWEN25_7B, 58.4, L4_BENCH, at(1, 200, 128)),
+    Row("tpot", "Qwen3 8B, L4, 6,000 tokens out", c.QWEN3_8B, 66.7, L4_BENCH, {"max_model_len": 8192, **at(1, 200, 6000)}),
     Row("tpot", "Qwen3 8B FP8, L4, Marlin", c.QWEN3_8B_FP8, 36.1, KERNELS, {"engine": NEW, **at(1, 4090, 64)}),
     Row("tpot", "Qwen3 8B FP8, L4, Triton", c.QWEN3_8B_FP8, 41.0, KERNELS, {"engine": OLD, **at(1, 4090, 64)}),
     *(

@@ -106,20 +106,23 @@ def registry_of(engine: str, folder: Path = DATA) -> Registry | None:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What `vllm serve` of one version takes: every name, and those of them that take no value."""
+    """What `vllm serve` of one version takes: every name, and those of them that take no value.
+
+    inverses: whether --disable-x is --no-enable-x.
+    """
 
     names: frozenset[str]
     switches: frozenset[str]
+    inverses: bool
 
     def takes(self, name: str) -> bool:
         return name in self.names or self.is_switch(name)
 
     def is_switch(self, name: str) -> bool:
-        """Whether it takes no value; --no-x turns --x off, and --disable-x does the same for --enable-x."""
+        """Whether it takes no value; --no-x turns --x off."""
         positive = "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
-        if positive.startswith("--disable-"):
-            return positive in self.switches or positive.replace("--disable-", "--enable-") in self.switches
-        return positive in self.switches
+        inverse = positive.replace("--disable-", "--enable-", 1) if self.inverses else positive
+        return bool(self.switches.intersection((positive, inverse)))
 
 
 @cache
@@ -127,7 +130,7 @@ def command_lines(folder: Path = DATA) -> Mapping[str, CommandLine]:
     """By engine of the catalogue; an engine whose parser was not read is missing."""
     tables = _read(folder / "flags.yaml")
     return {
-        engine: CommandLine(frozenset((*table["flags"], *table["switches"])), frozenset(table["switches"]))
+        engine: CommandLine(frozenset((*table["flags"], *table["switches"])), frozenset(table["switches"]), table["inverses"])
         for engine, table in tables.items()
     }
 

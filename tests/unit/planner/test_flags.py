@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from bench.plan.flags import flags_of
+from embedded.images.engine import flags_0_11, flags_0_33
+from embedded.images.engine.flags import Table
 from mistral_on_l4.planner import PlanError, ServicePlan
 from mistral_on_l4.planner.catalogue import Catalogue
-from mistral_on_l4.planner.catalogue.families import command_lines
+from mistral_on_l4.planner.catalogue.families import command_lines, registry_of
 from mistral_on_l4.planner.request import SHORT, parse_flags
 from mistral_on_l4.planner.standalone import Question, plan_checkpoint
 
@@ -66,6 +68,24 @@ def test_a_refusal_speaks_of_the_option_that_was_written(catalogue: Catalogue) -
     assert "extraArgs" not in refused("--dtype", "float32")
 
 
+@pytest.mark.parametrize(("engine", "table"), [("vllm-0.11", flags_0_11.TABLE), ("vllm-0.33", flags_0_33.TABLE)])
+def test_the_names_are_those_of_the_simulated_engine_which_were_read_on_their_own(engine: str, table: Table) -> None:
+    line, registry = command_lines()[engine], registry_of(engine)
+    assert registry is not None
+    switches = {f"--{pair.split()[0]}" for pair in table.pairs} | {f"--{name}" for name in table.switches}
+    assert line.switches == switches
+    spellings = {value.short for value in table.values.values() if value.short.startswith("--")}
+    assert line.names - line.switches == {f"--{name}" for name in table.values} | spellings
+    assert line.inverses is table.inverses
+    assert registry.quantizations == set(table.quantization)
+
+
+def test_an_inverse_is_taken_by_the_version_that_has_it(plan: Plan) -> None:
+    assert plan(variant="w4a16", extraArgs=["--disable-prefix-caching"], engine="vllm-0.33").fits
+    with pytest.raises(PlanError, match=r"does not know: vllm-0\.33 does"):
+        plan(variant="w4a16", extraArgs=["--disable-prefix-caching"], engine="vllm-0.11")
+
+
 def test_short_names_are_those_of_vllm() -> None:
     for engine, line in command_lines().items():
         assert line.takes("--max-model-len")
@@ -80,6 +100,7 @@ ENGINE = """
 class EngineArgs:
     model: str = ""
     enforce_eager: bool = False
+    old_name: bool | None = None
     enable_prefix_caching: bool | None = None
     @staticmethod
     def add_cli_args(parser):
@@ -88,6 +109,8 @@ class EngineArgs:
         group.add_argument("--enable-prefix-caching", **kwargs["enable_prefix_caching"])
         group.add_argument("--tensor-parallel-size", "-tp", **kwargs["tensor_parallel_size"])
         group.add_argument("--enable-log-requests", action=argparse.BooleanOptionalAction)
+        for flag, kind in [("--old-name", bool)]:
+            group.add_argument(flag, type=kind)
 """
 SERVER = """
 class FrontendArgs:
@@ -100,8 +123,9 @@ def make_arg_parser(parser):
 
 
 def test_the_generator_reads_flags_switches_and_short_names() -> None:
-    found: dict[str, Any] = flags_of(ENGINE, SERVER)
-    assert found["flags"] == ["--api-key", "--model", "--tensor-parallel-size"]
+    found: dict[str, Any] = flags_of(ENGINE, SERVER, "class EnableDisableAction: ...")
+    assert (found["inverses"], flags_of(ENGINE, SERVER, "")["inverses"]) == (True, False)
+    assert found["flags"] == ["--api-key", "--model", "--old-name", "--tensor-parallel-size"]
     assert found["switches"] == [
         "--enable-auto-tool-choice",
         "--enable-log-requests",
