@@ -27,11 +27,11 @@ _GROUP_SCALE = {"mxfp4": 1, "nvfp4": 1}
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a checkpoint by what happens to them. Tensor parallelism splits all but the norms.
+    """Bytes of a checkpoint by what happens to them. Tensor parallelism splits all but the norms, and no KV head.
 
     linear_bytes: matrices of the layers with scales, without the routed experts; expert_bytes: all routed experts; head_bytes: 0 if
     tied to the embedding; vision_bytes: of the vision tower; linear_parameters, expert_parameters, head_parameters: counts, for
-    FLOPs; experts, experts_per_token: 0 for a dense model.
+    FLOPs; experts, experts_per_token: 0 for a dense model; kv_bytes: the part of linear_bytes that makes keys and values; kv_heads.
     """
 
     linear_bytes: int
@@ -45,6 +45,8 @@ class Weights:
     experts: int = 0
     experts_per_token: int = 0
     vision_bytes: int = 0
+    kv_bytes: int = 0
+    kv_heads: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -61,7 +63,13 @@ class Weights:
 
     def per_gpu_bytes(self, tensor_parallel_size: int) -> float:
         split = self.linear_bytes + self.expert_bytes + self.embedding_bytes + self.head_bytes + self.vision_bytes
-        return split / tensor_parallel_size + self.norm_bytes
+        return split / tensor_parallel_size + self.norm_bytes + self._replicated(tensor_parallel_size)
+
+    def _replicated(self, tensor_parallel_size: int) -> float:
+        """With more GPUs than KV heads each GPU has one whole, that others have too (layers/linear.py, QKVParallelLinear)."""
+        if not 0 < self.kv_heads < tensor_parallel_size:
+            return 0.0
+        return self.kv_bytes * (1 / self.kv_heads - 1 / tensor_parallel_size)
 
     def read_bytes(self, tensor_parallel_size: int, batch: int) -> float:
         """What one GPU reads to decode one token for each of `batch` requests.
@@ -72,7 +80,8 @@ class Weights:
         if self.experts:
             hit = 1 - (1 - self.experts_per_token / self.experts) ** batch
         head = self.head_bytes or self.embedding_bytes
-        return (self.linear_bytes + self.expert_bytes * hit + head) / tensor_parallel_size + self.norm_bytes
+        split = self.linear_bytes + self.expert_bytes * hit + head
+        return split / tensor_parallel_size + self.norm_bytes + self._replicated(tensor_parallel_size)
 
     @property
     def active_linear_parameters(self) -> float:
@@ -158,6 +167,8 @@ def _weights(dimensions: tuple[int, ...], stored: Stored) -> Weights:
         experts=experts,
         experts_per_token=per_token,
         vision_bytes=vision * HALF,
+        kv_bytes=2 * layers * dense_stored.bytes_of(kv_heads * d, h),
+        kv_heads=kv_heads,
     )
 
 

@@ -170,6 +170,8 @@ def _weights(architecture: Architecture, quantization: Quantization, tensors: It
         experts=architecture.experts,
         experts_per_token=architecture.experts_per_token,
         vision_bytes=vision,
+        kv_bytes=shapes.kv_bytes,
+        kv_heads=shapes.kv_heads,
     )
 
 

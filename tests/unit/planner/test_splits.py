@@ -57,6 +57,16 @@ def test_a_step_of_a_mixture_holds_the_outputs_of_all_experts_that_a_token_takes
     assert activation_gib(few) == pytest.approx(2048 * (3 * 2048 + 8 * (2048 + 192)) * 2 / 2**30)
 
 
+def test_a_kv_head_is_on_every_gpu_where_there_are_more_gpus_than_heads(request_of: Any) -> None:
+    # Two heads over eight GPUs: each has a whole one's k and v, 2 x 32 layers x 128 rows x 4,096 columns x 2 bytes.
+    few = {**configs.LLAMA_8B, "num_key_value_heads": 2}
+    weights = request_of(few, count=8).weights
+    kv = 2 * 32 * 128 * 4096 * 2
+    even = (weights.total_bytes - weights.norm_bytes - 2 * kv) / 8 + weights.norm_bytes + kv
+    assert weights.per_gpu_bytes(8) == pytest.approx(even)
+    assert weights.per_gpu_bytes(2) == pytest.approx((weights.total_bytes - weights.norm_bytes) / 2 + weights.norm_bytes)
+
+
 def test_zero_points_count_where_they_are_loaded() -> None:
     def zeros(**changes: Any) -> bool:
         return quantization_from({"quantization_config": {**configs.GPTQ, **changes}}, "x").zeros
