@@ -19,6 +19,8 @@ FILE = Path(__file__).with_name("prediction.json")
 MODEL = "mistral-small-24b-instruct-2501"
 # Name of the proof's case, variant, GPUs that share it.
 CASES = (("fp8", "fp8", 1), ("w4a16", "w4a16", 1), ("bf16-tp4", "bf16", 4))
+# The version that the proof's own figures were read from.
+ENGINE = "vllm-0.11"
 OFFLOAD_GIB = 5.0
 UTILIZATION = 0.90
 
@@ -52,7 +54,7 @@ def prediction() -> dict[str, Any]:
 def _request(catalogue: Catalogue, variant: str, gpus: int, gpu: str) -> ServiceRequest:
     model = catalogue.models[MODEL]
     known = next(each for name, each in model.variants.items() if name == variant)
-    engine = catalogue.engines[catalogue.default_engine]
+    engine = catalogue.engines[ENGINE]
     return ServiceRequest(
         name=variant,
         model=MODEL,
@@ -63,7 +65,7 @@ def _request(catalogue: Catalogue, variant: str, gpus: int, gpu: str) -> Service
         gpu_name=gpu,
         gpu=catalogue.gpus[gpu],
         gpus=gpus,
-        engine_name=catalogue.default_engine,
+        engine_name=ENGINE,
         engine=engine,
         image="",
         max_model_len=8192,

@@ -30,8 +30,9 @@ OLD, NEW = "vllm-0.11", "vllm-0.33"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement or verdict. model: a config, or a name of the catalogue; asked: options of Question; measured: the figure,
-    or for verdicts what the answer must hold: "fits", or a part of the reason. allowed: instead of the kind's.
+    """One measurement or verdict. model: a config, or a name of the catalogue; asked: options of Question, whose engine is OLD
+    unless it says so; measured: the figure, or for verdicts what the answer must hold: "fits", or a part of the reason. allowed:
+    instead of the kind's.
     """
 
     kind: Kind
@@ -75,14 +76,15 @@ def evaluate(row: Row, catalogue: Catalogue) -> Result:
 
 
 def planned(row: Row, catalogue: Catalogue) -> ServicePlan:
+    asked = {"engine": OLD, **row.asked}
     if isinstance(row.model, str):
-        return plan_checkpoint(Question(model=row.model, **row.asked), catalogue).services[0]
+        return plan_checkpoint(Question(model=row.model, **asked), catalogue).services[0]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         file.write_text(json.dumps(row.model))
         if row.beside:
             (Path(folder) / "hf_quant_config.json").write_text(json.dumps(row.beside))
-        return plan_checkpoint(Question(config=file, **row.asked), catalogue).services[0]
+        return plan_checkpoint(Question(config=file, **asked), catalogue).services[0]
 
 
 def _figure(kind: Kind, service: ServicePlan) -> float:

@@ -35,7 +35,7 @@ def test_the_arguments_that_users_know_are_there(shipped: StackPlan) -> None:
     full, fp8 = (" ".join(service.args) for service in shipped.services)
     assert "--tensor-parallel-size 4 --dtype bfloat16" in full
     assert "--kv-cache-dtype fp8" in fp8
-    assert "--cpu-offload-gb 5" in fp8
+    assert "--cpu-offload-gb 6" in fp8
     assert "--quantization" not in full + fp8
     assert not any(flag in full + fp8 for flag in ("--port", "--model ", "--served-model-name"))
 

@@ -3,6 +3,7 @@
     eval "$(make -s env)"
     python tests/unit/pull_request/record.py local two-gpu-nodes
 
+(and without that shell for dev, which is previewed on stand-ins)
 previews the shipped stack with the scenario's change (see SCENARIOS) and writes recorded/<stack>-<scenario>.jsonl and
 .plan.json; `base` is the stack as shipped. Only what the comment does not read (`outputs`, the long lists of policies that passed) and paths of the
 machine that recorded are taken out; nothing is written by hand.
@@ -65,7 +66,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file, events = Path(folder, f"Pulumi.{stack}.yaml"), Path(folder, "events.jsonl")
         file.write_text(yaml.safe_dump({"config": config}))
-        command = ["pulumi", "preview", "--stack", stack, "--config-file", str(file), "--policy-pack", "policies"]
+        # The local stack's own shell refuses others; `demo preview` has the stand-ins for them, and takes the last --config-file.
+        demo = [sys.executable, "-m", "mistral_on_l4", "preview", "--stack", stack]
+        command = [*(["pulumi", "preview", "--stack", stack] if stack == "local" else demo), "--config-file", str(file)]
+        command += ["--policy-pack", "policies"]
         command += ["--event-log", str(events), "--non-interactive", "--color", "never"]
         done = subprocess.run(command, cwd=PROJECT, env=environment, check=False, capture_output=True, text=True)
         text = "".join(f"{line}\n" for line in map(_without_outputs, events.read_text().splitlines()) if line)
