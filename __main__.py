@@ -5,6 +5,7 @@ GPU nodes || (object store -> weights per checkpoint) || (registry -> registrati
 
 from pulumi import ResourceOptions
 
+from components.exposure import Exposure
 from components.inference_service import InferenceService, InferenceServiceArgs, Serving
 from components.model_registry import ModelRegistry
 from components.namespaces import Namespaces
@@ -19,7 +20,7 @@ platform = platform_for(stack)
 cluster = platform.provider
 
 namespaces = Namespaces(
-    "namespaces", stack.settings.namespaces, ResourceOptions(provider=cluster, depends_on=[*platform.cluster_ready])
+    "namespaces", stack.namespaces(platform), ResourceOptions(provider=cluster, depends_on=[*platform.cluster_ready])
 )
 prepared = [*namespaces.all, *platform.prepare_namespaces(namespaces.all)]
 in_namespaces = ResourceOptions(provider=cluster, depends_on=prepared)
@@ -58,4 +59,5 @@ for service, plan in stack.services():
         service.name, InferenceServiceArgs(spec, serving), ResourceOptions(provider=cluster, depends_on=after)
     )
 
-stack.export(platform, store, registry, served)
+exposed = {name: Exposure(name, exposure, ResourceOptions(provider=cluster)) for name, exposure in stack.exposures(served).items()}
+stack.export(platform, store, registry, served, exposed)

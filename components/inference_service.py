@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import Secret
+from pulumi_kubernetes.core.v1 import Secret, Service
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.objects import body, custom
@@ -18,6 +18,7 @@ from mistral_on_l4.config.names import CLIENT_LABEL
 from mistral_on_l4.manifests import serving
 from mistral_on_l4.manifests.jobs import Program, PythonJob, from_secret, job_name, python_job, value
 from mistral_on_l4.manifests.metadata import KEYS_ANNOTATION, REVISION_ANNOTATION, fingerprint, metadata
+from mistral_on_l4.manifests.openshift.data_science import connection_metadata
 from mistral_on_l4.manifests.scripts import sources
 
 CHECKER = "service-checker"
@@ -36,8 +37,9 @@ class ServingArgs:
     """What all services of a stack share.
 
     storage_config: JSON of the credentials that KServe's storage initializer takes, or None where the platform writes that
-    Secret itself; job_pod: of the Job that checks a service after each change; takes_over: service -> URN of the one in whose
-    place it comes.
+    Secret itself, from `connection`: the store as one of the platform's connections; storage_key: name of these credentials;
+    client_service: which Service clients in the cluster call; runtime_marks: labels and annotations of the runtime; job_pod: of
+    the Job that checks a service after each change; takes_over: service -> URN of the one in whose place it comes.
     """
 
     namespace: str
@@ -47,38 +49,48 @@ class ServingArgs:
     storage_config: pulumi.Output[str] | None
     api_key: pulumi.Output[str] | None
     job_pod: JobPodArgs
+    storage_key: str = "minio"
+    connection: Mapping[str, pulumi.Input[str]] | None = None
+    client_service: Literal["predictor", "internal"] = "predictor"
+    runtime_marks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     takes_over: Mapping[str, str] = field(default_factory=dict)
 
 
 class Serving(pulumi.ComponentResource):
     """ServingRuntime, store credentials, API key and the NetworkPolicy: everything a service needs beside itself.
 
-    ready: what a service waits for; runtime: the ServingRuntime's manifest; checker: what a service's check runs; takes_over: as
-    given.
+    ready: what a service waits for; runtime: the ServingRuntime's manifest; checker: what a service's check runs; takes_over,
+    client_service: as given.
     """
 
     ready: list[pulumi.Resource]
     runtime: Mapping[str, Any]
     checker: ScriptJobs
     takes_over: Mapping[str, str]
+    client_service: Literal["predictor", "internal"]
 
     def __init__(self, name: str, args: ServingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:serving:Serving", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.takes_over = args.takes_over
-        self.runtime = serving.serving_runtime(args.namespace, args.engine_image, args.shm_size, args.job_pod.user_ids)
+        self.takes_over, self.client_service = args.takes_over, args.client_service
+        self.runtime = serving.serving_runtime(
+            args.namespace, args.engine_image, args.shm_size, args.job_pod.user_ids, args.runtime_marks
+        )
         policy = serving.network_policy(args.services, args.namespace)
         self.ready = [
             CustomResource(f"{name}-runtime", **custom(self.runtime), opts=child),
             NetworkPolicy(f"{name}-network-policy", **body(policy), opts=child),
         ]
         for role, secret, key, text in (
-            ("storage-config", "storage-config", serving.STORAGE_KEY, args.storage_config),
+            ("storage-config", "storage-config", args.storage_key, args.storage_config),
             ("api-key", serving.API_KEY_SECRET, "api-key", args.api_key),
         ):
             if text is not None:
                 meta = metadata(secret, args.namespace)
                 self.ready.append(Secret(f"{name}-{role}", metadata=meta, string_data={key: text}, opts=child))
+        if args.connection is not None:
+            meta = connection_metadata(args.storage_key, args.namespace)
+            self.ready.append(Secret(f"{name}-connection", metadata=meta, string_data=args.connection, opts=child))
         self.checker = ScriptJobs(
             f"{name}-checker",
             ScriptJobsArgs(
@@ -130,14 +142,19 @@ class InferenceService(pulumi.ComponentResource):
                 aliases=[old] if old else None,
             ),
         )
-        self.url = pulumi.Output.from_input(f"http://{spec.name}-predictor.{spec.namespace}.svc")
+        address = serving.client_service_name(spec.name, args.shared.client_service)
+        self.url = pulumi.Output.from_input(f"http://{address}.{spec.namespace}.svc")
+        reached: list[pulumi.Resource] = []
+        if args.shared.client_service == "internal":
+            clients = serving.client_service(spec.name, spec.namespace)
+            reached = [Service(f"{name}-clients", **body(clients), opts=pulumi.ResourceOptions(parent=self))]
         check = _check(spec, str(fixed), revision, self.url, args.shared.checker.program)
         self.ready = Job(
             f"{name}-check",
             **body(python_job(check)),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[service, *args.shared.checker.ready],
+                depends_on=[service, *reached, *args.shared.checker.ready],
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{check.deadline_seconds + _SPARE_SECONDS}s"),
                 delete_before_replace=True,
             ),

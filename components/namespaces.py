@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import pulumi
-from pulumi_kubernetes.core.v1 import Namespace
+from pulumi_kubernetes.core.v1 import Namespace, NamespacePatch
 
 from mistral_on_l4.cluster.client import ApiError, KubeClient
-from mistral_on_l4.config.names import STACK_LABEL
+from mistral_on_l4.config.names import ADOPTED_LABEL, STACK_LABEL
 from mistral_on_l4.config.settings import NamespaceSettings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 
@@ -32,6 +35,17 @@ def owned_elsewhere(client: KubeClient, settings: NamespaceSettings) -> str | No
     return None
 
 
+@dataclass(frozen=True)
+class NamespacesArgs:
+    """adopted: of these, those that are there without the stack: they are labelled, and stay; service_labels: what the platform
+    wants on the services' namespace.
+    """
+
+    names: NamespaceSettings
+    adopted: frozenset[str] = frozenset()
+    service_labels: Mapping[str, str] = field(default_factory=dict)
+
+
 class Namespaces(pulumi.ComponentResource):
     """Namespaces for services, object store and registry, guarded by the Pod Security Standards.
 
@@ -40,24 +54,24 @@ class Namespaces(pulumi.ComponentResource):
 
     all: list[pulumi.Resource]
 
-    def __init__(self, name: str, args: NamespaceSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: NamespacesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mistral-on-l4:cluster:Namespaces", name, None, opts)
         self.all = []
-        levels = {args.services: "baseline", args.object_store: "restricted", args.registry: "restricted"}
+        names = args.names
+        levels = {names.services: "baseline", names.object_store: "restricted", names.registry: "restricted"}
         for namespace, level in levels.items():
-            self.all.append(
-                Namespace(
-                    f"{name}-{namespace}",
-                    metadata={
-                        "name": namespace,
-                        "labels": {
-                            **MANAGER_LABELS,
-                            STACK_LABEL: pulumi.get_stack(),
-                            "pod-security.kubernetes.io/enforce": level,
-                            "pod-security.kubernetes.io/warn": level,
-                        },
-                    },
-                    opts=pulumi.ResourceOptions(parent=self),
-                )
-            )
+            child = pulumi.ResourceOptions(parent=self)
+            own = {STACK_LABEL: pulumi.get_stack(), **(args.service_labels if namespace == names.services else {})}
+            if namespace in args.adopted:
+                # Whatever else is on it is its owner's; what is ours goes again with the stack.
+                patched = {"name": namespace, "labels": {**own, ADOPTED_LABEL: "true"}}
+                self.all.append(NamespacePatch(f"{name}-{namespace}", metadata=patched, opts=child))
+                continue
+            labels = {
+                **MANAGER_LABELS,
+                **own,
+                "pod-security.kubernetes.io/enforce": level,
+                "pod-security.kubernetes.io/warn": level,
+            }
+            self.all.append(Namespace(f"{name}-{namespace}", metadata={"name": namespace, "labels": labels}, opts=child))
         self.register_outputs({})

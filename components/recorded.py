@@ -46,10 +46,14 @@ class Recorded:
         """The InferenceServices, with what they hold."""
         return tuple(_running(urn, outputs) for urn, outputs in self.outputs.items() if _token(urn) == _SERVICE)
 
+    @property
+    def cluster_identity(self) -> str:
+        """What the last `up` called its cluster, "" before the first."""
+        return next((known for found in self._of(_PROVIDER) if (known := str(found.get("clusterIdentifier") or ""))), "")
+
     def cluster_moves(self, settings: Settings) -> str | None:
         """Why everything in the cluster goes with these settings, in words; None if the cluster stays, or there is none yet."""
-        identities = [str(found.get("clusterIdentifier") or "") for found in self._of(_PROVIDER)]
-        known = next((identity for identity in identities if identity), "")
+        known = self.cluster_identity
         if settings.platform is not PlatformName.EKS:
             return f"is on another platform than {settings.platform.value!r}" if known.startswith("arn:") else None
         if known and not known.startswith("arn:"):

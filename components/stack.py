@@ -11,9 +11,11 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
+from components.exposure import Exposure, ExposureArgs
 from components.hub_access import warn_of_unreadable
 from components.inference_service import InferenceService, ServingArgs
 from components.model_registry import ModelRegistry, ModelRegistryArgs
+from components.namespaces import NamespacesArgs
 from components.object_store import ObjectStore, ObjectStoreArgs, StoreKeys
 from components.platforms.base import Platform
 from components.recorded import Recorded
@@ -89,6 +91,9 @@ class StackInputs:
 
     # -- what the components take --------------------------------------------------------------------------------------
 
+    def namespaces(self, platform: Platform) -> NamespacesArgs:
+        return NamespacesArgs(self.settings.namespaces, platform.adopted_namespaces, platform.shared_marks.namespace)
+
     def object_store(self, platform: Platform) -> ObjectStoreArgs:
         spaces, secret = self.settings.namespaces, self.secrets
         self._refuse_lost_data({"store": platform.store_storage_class})
@@ -130,6 +135,8 @@ class StackInputs:
             storage_class=platform.storage_class,
             pull_secret=self.settings.images.pull_secret,
             user_ids=self.settings.traits.pod_user_ids,
+            server=self.settings.traits.registry_server,
+            stack=pulumi.get_stack(),
             recorded=self.recorded.places.get("registry"),
         )
 
@@ -172,8 +179,12 @@ class StackInputs:
             shm_size=max((service.pod.shm_size for service in self.plan.services if service.pod), key=_mebibytes, default="1Gi"),
             services=tuple(service.name for service in self.plan.services),
             storage_config=self._storage_config(store, platform.store_ca_config_map) if declared else None,
-            api_key=self.secrets["api-key"] if self.settings.access.auth == "token" else None,
+            api_key=self.secrets["api-key"] if self._asks_for_key else None,
             job_pod=self._job_pod(),
+            storage_key=self.settings.traits.storage_key,
+            connection=None if declared else self._connection(store),
+            client_service=self.settings.traits.client_service,
+            runtime_marks=platform.shared_marks.runtime,
             takes_over={name: old.identity for name, old in self._successions.items()},
         )
 
@@ -207,7 +218,7 @@ class StackInputs:
             "modelregistry.opendatahub.io/registered-model-id": ids["registeredModelId"],
             "modelregistry.opendatahub.io/model-version-id": ids["modelVersionId"],
         }
-        labelled = self.settings.traits.registry_link == "labels"
+        labelled, marks = self.settings.traits.registry_link == "labels", platform.marks(service)
         one_user = plan.at(1)
         gpu = self.catalogue.gpu(plan.gpu)
         compiles = plan.gpus > 1 and not self.settings.traits.embedded
@@ -228,27 +239,43 @@ class StackInputs:
             predicted_tpot_ms=one_user.tpot_ms,
             deployment_mode=self.settings.traits.deployment_mode,
             peerless=plan.gpus > 1 and not gpu.nvlink,
-            key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self.settings.access.auth == "token" else None,
+            key_mark=self.secrets.mark("api-key", key=_MARK_KEY) if self._asks_for_key else None,
+            storage_key=self.settings.traits.storage_key,
+            platform_labels=marks.labels,
+            platform_annotations=marks.annotations,
             link_labels=link if labelled else {},
             link_annotations={} if labelled else link,
             pull_secret=self.settings.images.pull_secret,
             user_ids=self.settings.traits.pod_user_ids,
         )
 
+    def exposures(self, services: Mapping[str, InferenceService]) -> dict[str, ExposureArgs]:
+        """By service, where the configuration wants one; the settings have refused what the platform has no way for."""
+        if self.settings.access.exposure != "route":
+            return {}
+        namespace = self.settings.namespaces.services
+        return {name: ExposureArgs("route", name, namespace, served.ready) for name, served in services.items()}
+
     # -- outputs -------------------------------------------------------------------------------------------------------
 
     def export(
-        self, platform: Platform, store: ObjectStore, registry: ModelRegistry, services: Mapping[str, InferenceService]
+        self,
+        platform: Platform,
+        store: ObjectStore,
+        registry: ModelRegistry,
+        services: Mapping[str, InferenceService],
+        exposed: Mapping[str, Exposure],
     ) -> None:
         """The stack's outputs: what `demo` and people read after `up`.
 
         services, registryUrl, objectStore hold addresses inside the cluster; fromHere how the same are reached from outside it.
         """
         spaces = self.settings.namespaces
-        from_here = {
-            name: platform.from_here(f"{name}-predictor", spaces.services, serving_manifests.SERVICE_PORT, [served.ready])
-            for name, served in services.items()
-        }
+        port, kind = serving_manifests.SERVICE_PORT, self.settings.traits.client_service
+        from_here: dict[str, pulumi.Input[str]] = {name: exposure.url for name, exposure in exposed.items()}
+        for name in services.keys() - exposed.keys():
+            address = serving_manifests.client_service_name(name, kind)
+            from_here[name] = platform.from_here(address, spaces.services, port, [services[name].ready])
         name = registry_manifests.service_name(self.settings.registry.name)
         from_here["registry"] = platform.from_here(name, spaces.registry, registry_manifests.PORT, registry.ready)
         if self.settings.object_store.kind == "minio":
@@ -264,7 +291,7 @@ class StackInputs:
         pulumi.export("objectStore", {"endpoint": store.endpoint, "bucket": store.bucket})
         price = self.plan.usd_per_hour
         pulumi.export("usdPerHour", None if price is None else round(price, 2))
-        if self.settings.access.auth == "token":
+        if self._asks_for_key:
             pulumi.export("apiKey", self.secrets["api-key"])
 
     # -- what an earlier `up` left -----------------------------------------------------------------------------------------
@@ -300,6 +327,21 @@ class StackInputs:
         return found
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _asks_for_key(self) -> bool:
+        """Whether vLLM itself asks for the stack's key: not where the platform's proxy asks for a token of its own."""
+        return self.settings.access.auth == "token" and self.settings.traits.guard == "engine"
+
+    def _connection(self, store: ObjectStore) -> dict[str, pulumi.Input[str]]:
+        """The store as OpenShift AI's connections hold one, with the scheme in its endpoint."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.secrets["reader-key"],
+            "AWS_SECRET_ACCESS_KEY": self.secrets["reader-secret"],
+            "AWS_S3_ENDPOINT": store.endpoint,
+            "AWS_S3_BUCKET": store.bucket,
+            "AWS_DEFAULT_REGION": self.settings.object_store.region,
+        }
 
     def _image(self, role: str, pinned: str | None = None) -> str:
         return image(role, self.settings.images, pinned)

@@ -83,6 +83,9 @@ def secret_in(name: str, value: Any) -> str | None:
     for what, form in _KNOWN_FORMS.items():
         if form.search(value):
             return what
+    # A switch is no secret, whatever it switches.
+    if value.lower() in ("true", "false"):
+        return None
     # $(VAR) is filled in by Kubernetes, from a Secret among others.
     if _SECRET_NAME.search(name) and not _NOT_SECRET.search(name) and not value.startswith("$("):
         return "a value whose name says that it is secret"

@@ -257,12 +257,21 @@ def selectors_select_something(stack: Stack) -> Iterator[StackFinding]:
         (resource.meta.get("namespace"), mapping(resource.props, "spec", "template", "metadata", "labels"))
         for resource in stack.of("Deployment", "StatefulSet", "DaemonSet", "Job")
     ]
+    pods += [(resource.meta.get("namespace"), labels) for resource in stack.resources for labels in _made_by_others(resource)]
     for service in stack.of("Service"):
         if "kubernetes:helm.sh/" in service.urn or not service.is_kubernetes:
             continue
         selector, namespace = mapping(service.props, "spec", "selector"), service.meta.get("namespace")
         if selector and not any(space == namespace and selector.items() <= labels.items() for space, labels in pods):
             yield f"{service.label}: its selector matches no pod of the stack", service.urn
+
+
+def _made_by_others(resource: Resource) -> Iterator[Mapping[str, Any]]:
+    """Labels of pods that an object makes an operator make: KServe's, and those of OpenShift AI's model registries."""
+    if resource.kind == "InferenceService":
+        yield {"serving.kserve.io/inferenceservice": resource.meta.get("name"), "component": "predictor"}
+    elif resource.kind == "ModelRegistry":
+        yield {"app": resource.meta.get("name"), "component": "model-registry"}
 
 
 POLICIES = (

@@ -25,6 +25,8 @@ _GUARDS = (
     "nginx.ingress.kubernetes.io/auth-type",
     "alb.ingress.kubernetes.io/auth-type",
 )
+# Without a spec one is only read: it is another's, such as the Route that OpenShift AI makes of a service.
+_HOST_NAMES = ("Ingress", "Route", "HTTPRoute", "Gateway", "VirtualService")
 _EXPOSED_LABEL = "networking.kserve.io/visibility"
 
 
@@ -67,7 +69,7 @@ def no_public_exposure_without_auth(resource: Resource) -> Iterator[str]:
         return
     if resource.kind == "Service":
         yield from _service(resource)
-    elif resource.kind in ("Ingress", "Route", "HTTPRoute", "Gateway", "VirtualService") and not _guarded(resource):
+    elif resource.kind in _HOST_NAMES and at(resource.props, "spec") is not None and not _guarded(resource):
         yield f"{resource.label}: a host name without authentication in front"
     elif resource.kind == "InferenceService":
         exposed = at(resource.meta, "labels", _EXPOSED_LABEL) == "exposed"

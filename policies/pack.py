@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pulumi_policy import Policy
 
-from policies import answering, aws, confidential, consistency, exposure, images, serving, workloads
+from policies import answering, aws, confidential, consistency, exposure, images, openshift, serving, workloads
 
 NAME = "mistral-on-l4"
 
@@ -19,6 +19,7 @@ POLICIES: tuple[Policy, ...] = (
     *confidential.POLICIES,
     *exposure.POLICIES,
     *aws.POLICIES,
+    *openshift.POLICIES,
 )
 
 

@@ -1,4 +1,4 @@
-"""Groups of identical nodes, as the platforms declare them: AWS node groups, or Node objects of the local cluster."""
+"""Groups of identical nodes, as the platforms declare them: AWS node groups, OpenShift's MachineSets, the local cluster's Nodes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from policies.pods import GPU
 from policies.reading import UNKNOWN, at, items
 from policies.rule import Resource
 
+MACHINE_SET = "kubernetes:machine.openshift.io/v1beta1:MachineSet"
 INSTANCE_LABEL = "node.kubernetes.io/instance-type"
 
 
@@ -46,6 +47,16 @@ def pool_of(resource: Resource, gpu_pattern: str = r"^(g|gr|p)[0-9]") -> NodePoo
         count = int(desired) if isinstance(desired, (int, float)) else int(at(resource.props, "scalingConfig", "minSize") or 0)
         tainted = _gpu_taint(at(resource.props, "taints"), "NO_SCHEDULE")
         return NodePool(_text(at(resource.props, "labels", POOL_LABEL)), kinds[0], count, gpu, tainted, resource.urn)
+    if resource.token == MACHINE_SET:
+        machine = at(resource.props, "spec", "template", "spec")
+        kind = at(machine, "providerSpec", "value", "instanceType")
+        if not isinstance(kind, str):
+            return None
+        replicas = at(resource.props, "spec", "replicas")
+        # The Machine API makes one machine where nobody says how many.
+        count = int(replicas) if isinstance(replicas, (int, float)) else 1
+        name, gpu = _text(at(machine, "metadata", "labels", POOL_LABEL)), bool(re.search(gpu_pattern, kind))
+        return NodePool(name, kind, count, gpu, _gpu_taint(at(machine, "taints"), "NoSchedule"), resource.urn)
     return None
 
 

@@ -285,8 +285,9 @@ def rights_are_narrow(resource: Resource) -> Iterator[str]:
     severity=Severity.MEDIUM,
 )
 def namespaces_enforce_pod_security(resource: Resource) -> Iterator[str]:
-    # Namespaces of Helm charts hold what needs the node itself: a device plugin, an exporter.
-    if not resource.is_kubernetes or resource.kind != "Namespace" or ":Charts$" in resource.urn or "helm.sh/" in resource.urn:
+    # Namespaces of Helm charts and operators hold what needs the node itself: a device plugin, an exporter, a driver.
+    theirs = (":Charts$", "helm.sh/", ":InstalledOperator$")
+    if not resource.is_kubernetes or resource.kind != "Namespace" or any(part in resource.urn for part in theirs):
         return
     level = at(resource.meta, "labels", "pod-security.kubernetes.io/enforce")
     if level is None:

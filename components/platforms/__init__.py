@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pulumi
-
 from components.platforms.base import Platform, PlatformInputs
 from mistral_on_l4.config.traits import PlatformName
 
@@ -20,4 +18,6 @@ def platform_for(stack: PlatformInputs) -> Platform:
 
             return EksPlatform("eks", stack)
         case PlatformName.OPENSHIFT:
-            raise pulumi.RunError("platform 'openshift' is not built yet: use 'local' or 'eks'")
+            from components.platforms.openshift import OpenshiftPlatform
+
+            return OpenshiftPlatform("openshift", stack)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from mistral_on_l4.config.settings import Settings
+from components.recorded import Recorded
+from mistral_on_l4.config.settings import ServiceSettings, Settings
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner import StackPlan
 from mistral_on_l4.planner.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Of an InferenceService."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SharedMarks:
+    """Of what services share: the runtime (`labels` and `annotations`), and the labels of their namespace."""
+
+    runtime: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    namespace: Mapping[str, str] = field(default_factory=dict)
 
 
 class PlatformInputs(Protocol):
@@ -26,6 +44,10 @@ class PlatformInputs(Protocol):
         """Instance types and engines that are known."""
 
     @property
+    def recorded(self) -> Recorded:
+        """What the stack's last `up` left."""
+
+    @property
     def plan(self) -> StackPlan:
         """What was decided from both: which image serves, among other things."""
 
@@ -36,7 +58,9 @@ class Platform(Protocol):
     provider: for every Kubernetes object; cluster_ready: what any object waits for; serving_ready: what objects of KServe's
     kinds wait for (controller and webhooks); storage_class: for volumes; hub_endpoint: where checkpoints come from;
     store_storage_class, store_placement: of the object store, which moves more bytes than anything else; store_tls_secret: its
-    certificate, if it has one, and store_ca_config_map: what KServe trusts it by; rehearsal: True on stand-in plugins.
+    certificate, if it has one, and store_ca_config_map: what KServe trusts it by; adopted_namespaces: those of the stack that are
+    not its own; shared_marks: labels and annotations that the platform wants on what services share; rehearsal: True on stand-in
+    plugins.
     """
 
     provider: k8s.Provider
@@ -48,7 +72,12 @@ class Platform(Protocol):
     store_placement: Placement | None
     store_tls_secret: str | None
     store_ca_config_map: str | None
+    adopted_namespaces: frozenset[str]
+    shared_marks: SharedMarks
     rehearsal: bool
+
+    def marks(self, service: ServiceSettings) -> Marks:
+        """Labels and annotations by which the platform treats a service as one of its own."""
 
     def placement(self, pool: str) -> Placement:
         """Where pods of a pool run."""

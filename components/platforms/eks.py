@@ -19,12 +19,13 @@ from components.aws.system_nodes import STORAGE_POOL, SYSTEM_POOL, system_sizes
 from components.aws.zones import offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull, ImagePullArgs
-from components.platforms.base import PlatformInputs
+from components.platforms.base import Marks, PlatformInputs, SharedMarks
 from components.platforms.provider_version import local_provider_version
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT, cluster_name
 from mistral_on_l4.config.images import image
 from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_TOLERATION, POOL_LABEL, PUBLIC_HUB
+from mistral_on_l4.config.settings import ServiceSettings
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.hosting import downloader
 
@@ -32,6 +33,8 @@ from mistral_on_l4.planner.hosting import downloader
 class EksPlatform(pulumi.ComponentResource):
     """An EKS cluster, made here or adopted by name. An adopted one brings its network, add-ons and system nodes."""
 
+    adopted_namespaces: frozenset[str] = frozenset()
+    shared_marks = SharedMarks()
     provider: k8s.Provider
     cluster_ready: Sequence[pulumi.Resource]
     serving_ready: Sequence[pulumi.Resource]
@@ -83,6 +86,9 @@ class EksPlatform(pulumi.ComponentResource):
         self.register_outputs({"clusterName": site.cluster.cluster_name})
 
     # -- what components ask of a platform -----------------------------------------------------------------------------
+
+    def marks(self, service: ServiceSettings) -> Marks:  # noqa: ARG002  (nobody looks for any)
+        return Marks()
 
     def placement(self, pool: str) -> Placement:
         return Placement({POOL_LABEL: pool}, (GPU_TOLERATION,))

@@ -10,12 +10,12 @@ import pulumi_kubernetes as k8s
 from pulumi_kubernetes.core.v1 import Node, Service
 
 from components.namespaces import owned_elsewhere
-from components.platforms.base import PlatformInputs
+from components.platforms.base import Marks, PlatformInputs, SharedMarks
 from components.platforms.provider_version import local_provider_version
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 from mistral_on_l4.cluster.local import NoLocalStack, local_stack
 from mistral_on_l4.config.names import GPU_PRESENT_LABEL, GPU_RESOURCE, GPU_TAINT, GPU_TOLERATION, POOL_LABEL
-from mistral_on_l4.config.settings import PoolSettings, Settings
+from mistral_on_l4.config.settings import PoolSettings, ServiceSettings, Settings
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS
 from mistral_on_l4.manifests.serving import Placement
 from mistral_on_l4.planner.catalogue import Catalogue, Instance
@@ -27,6 +27,8 @@ class LocalPlatform(pulumi.ComponentResource):
     store_placement: Placement | None = None
     store_tls_secret: str | None = None
     store_ca_config_map: str | None = None
+    adopted_namespaces: frozenset[str] = frozenset()
+    shared_marks = SharedMarks()
     provider: k8s.Provider
     storage_class: pulumi.Input[str]
     store_storage_class: pulumi.Input[str]
@@ -60,6 +62,9 @@ class LocalPlatform(pulumi.ComponentResource):
             pool.name: self._nodes(pool, _instance(args.catalogue, pool), settings.region) for pool in settings.pools.groups
         }
         self.register_outputs({"hubEndpoint": self.hub_endpoint})
+
+    def marks(self, service: ServiceSettings) -> Marks:  # noqa: ARG002  (nobody looks for any)
+        return Marks()
 
     def placement(self, pool: str) -> Placement:
         return Placement({POOL_LABEL: pool}, (GPU_TOLERATION,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from embedded import charts, plugins
 from embedded.cli.local_pulumi import local_pulumi, own_home
 from embedded.home import PREVIEW, ClusterInfo, LocalHome
+from embedded.openshift import handed_over
 from embedded.plugins.aws import LEDGER_VARIABLE
 from embedded.plugins.aws.assumed import assume
 from embedded.plugins.aws.ledger import Ledger
@@ -22,7 +24,8 @@ from embedded.toolchain.commands import ToolFailed
 from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
-from mistral_on_l4.config.names import REHEARSAL_CHARTS, UNREADABLE_SECRET
+from mistral_on_l4.config.names import ASSUMED_CLUSTER, REHEARSAL_CHARTS, UNREADABLE_SECRET
+from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer(add_completion=False)
@@ -43,13 +46,24 @@ def preview(context: typer.Context, stack: StackOption = "dev") -> None:
     else:
         home = LocalHome(own_home().root / FOLDER)
         environment = detached_environment(home, stack, console)
-        ledger = Ledger(Path(environment[LEDGER_VARIABLE]), settings.region)
-        if assumed := assume(ledger, cluster_name(settings, stack), settings):
+        if assumed := _assumed(home, settings, stack, environment):
             # Standard output is pulumi's: with --json it is a document.
             typer.echo(f"assumed to exist: {'; '.join(assumed)}", err=True)
         code = run_preview(stack, environment, ["--config-file", str(_readable_copy(home, stack)), *context.args])
     if code:
         raise Failure("`pulumi preview` did not finish, see above", code)
+
+
+def _assumed(home: LocalHome, settings: Settings, stack: str, environment: dict[str, str]) -> list[str]:
+    """What the settings say is there already, made up, in words; the environment is told where it lies."""
+    if settings.traits.given_cluster:
+        file = home.root / "assumed-cluster.json"
+        write_whole(file, json.dumps(handed_over.objects(settings)))
+        environment[ASSUMED_CLUSTER] = str(file)
+        wanted = settings.openshift.operators.model_dump()
+        there = ", ".join(name for name, how in wanted.items() if how == "existing") or "nothing"
+        return [f"OpenShift {handed_over.OPENSHIFT_VERSION} on AWS in {settings.region}, which has of the operators: {there}"]
+    return assume(Ledger(Path(environment[LEDGER_VARIABLE]), settings.region), cluster_name(settings, stack), settings)
 
 
 def detached_environment(home: LocalHome, stack: str, console: object) -> dict[str, str]:

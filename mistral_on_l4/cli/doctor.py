@@ -1,4 +1,4 @@
-"""`demo doctor`: an AWS account and the hub, checked before anything is created."""
+"""`demo doctor`: an AWS account and the hub, or an OpenShift cluster, checked before anything is created."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.doctor import Doctor, Finding, counts, today
 from mistral_on_l4.aws.session import Clients
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, stack_profile, stack_settings
-from mistral_on_l4.planner import PlanError, plan_stack
+from mistral_on_l4.cli.stacks import StackOption, connection_to, stack_profile, stack_settings
+from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.openshift.doctor import examine
+from mistral_on_l4.openshift.site import Site
+from mistral_on_l4.planner import PlanError, StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import load_catalogue
 
 app = typer.Typer(add_completion=False)
@@ -25,16 +28,15 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @app.command()
 def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--json", help="Machine-readable.")) -> None:
-    """Check an AWS account and the hub before anything is created. Exit code 1 if something would fail."""
+    """Check an AWS account or an OpenShift cluster before anything is created. Exit code 1 if something would fail."""
     settings = stack_settings(stack)
-    if not settings.traits.aws_account:
-        raise Failure(f"stack {stack} runs on {settings.platform.value}: the doctor looks at AWS accounts")
+    if not settings.traits.aws_account and not settings.traits.given_cluster:
+        raise Failure(f"stack {stack} runs on {settings.platform.value}: the doctor looks at AWS accounts and OpenShift clusters")
     try:
         plan = plan_stack(settings, stack=stack)
     except PlanError as error:
         raise Failure(str(error), code=2) from None
-    clients = Clients(settings.region, stack_profile(stack))
-    findings = Doctor(stack, cluster_name(settings, stack), settings, plan, load_catalogue(), clients, _hub, today()).run()
+    findings = _of_cluster(settings, stack) if settings.traits.given_cluster else _of_account(settings, stack, plan)
     findings += [Finding("fit", "fail", misfit, "see `demo plan`") for misfit in plan.misfits]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -42,6 +44,17 @@ def doctor(stack: StackOption = "dev", as_json: bool = typer.Option(False, "--js
         terminal.console().print(_table(findings))
     if failed := counts(findings).get("fail"):
         raise Failure(f"{failed} of {len(findings)} checks failed: stack {stack} would not come up")
+
+
+def _of_account(settings: Settings, stack: str, plan: StackPlan) -> list[Finding]:
+    clients = Clients(settings.region, stack_profile(stack))
+    return Doctor(stack, cluster_name(settings, stack), settings, plan, load_catalogue(), clients, _hub, today()).run()
+
+
+def _of_cluster(settings: Settings, stack: str) -> list[Finding]:
+    with connection_to(settings, stack) as connection:
+        found = examine(Site(connection.client, settings, stack), load_catalogue())
+    return [Finding(item.check, item.state, item.says, item.fix) for item in found]
 
 
 def _hub(endpoint: str) -> Any:

@@ -12,9 +12,12 @@ from mistral_on_l4.aws.account import cluster_name
 from mistral_on_l4.aws.nodegroup_problems import explain
 from mistral_on_l4.aws.session import AwsTrouble, Clients, in_words
 from mistral_on_l4.cli import Failure, terminal
-from mistral_on_l4.cli.stacks import StackOption, acting_on, stack_profile, stack_settings
+from mistral_on_l4.cli.stacks import StackOption, acting_on, connection_to, stack_profile, stack_settings, whereabouts
 from mistral_on_l4.config.names import POOL_LABEL, STACK_TAG
 from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.openshift.pools import NoPool
+from mistral_on_l4.openshift.pools import resize as resize_machine_sets
+from mistral_on_l4.openshift.site import Site
 from mistral_on_l4.planner import PlanError, plan_stack
 
 app = typer.Typer(add_completion=False)
@@ -31,11 +34,14 @@ def park(stack: StackOption = "dev") -> None:
 def resize(stack: str, parked: bool) -> None:
     """Parks or unparks a stack, and says what bills from now on. Raises Failure."""
     settings = stack_settings(stack)
-    if not settings.traits.aws_account:
-        raise Failure(
-            f"stack {stack} runs on {settings.platform.value}: only GPU pools of an EKS cluster are parked, others are free"
-        )
+    if not settings.traits.nodes_bill:
+        raise Failure(f"stack {stack} runs on {settings.platform.value}: only GPU pools that bill are parked, these are free")
     console = terminal.console()
+    if settings.traits.given_cluster:
+        for name, size in _resize_machine_sets(settings, stack, parked).items():
+            console.print(f"{name}: {size} machine{'' if size == 1 else 's'}", highlight=False)
+        console.print(costs(settings, stack, parked), highlight=False)
+        return
     try:
         with in_words():
             clients, name = Clients(settings.region, stack_profile(stack)), cluster_name(settings, stack)
@@ -47,6 +53,15 @@ def resize(stack: str, parked: bool) -> None:
     except AwsTrouble as error:
         raise Failure(str(error)) from None
     console.print(costs(settings, stack, parked), highlight=False)
+
+
+def _resize_machine_sets(settings: Settings, stack: str, parked: bool) -> dict[str, int]:
+    with connection_to(settings, stack) as connection:
+        acting_on(stack, whereabouts(connection))
+        try:
+            return resize_machine_sets(Site(connection.client, settings, stack), connection.client, wanted_sizes(settings, parked))
+        except NoPool as error:
+            raise Failure(str(error)) from None
 
 
 def wanted_sizes(settings: Settings, parked: bool) -> dict[str, int]:
@@ -111,8 +126,6 @@ def costs(settings: Settings, stack: str, parked: bool) -> str:
     if fixed is None or whole is None:
         return f"the catalogue has no prices for {settings.region}: `demo plan -s {stack} --live-prices` asks AWS"
     if parked:
-        return (
-            f"parked: ${fixed:.2f} an hour for cluster, system nodes and volumes, instead of ${whole:.2f}; "
-            f"`demo unpark -s {stack}` goes on"
-        )
+        rest = "cluster, system nodes and volumes" if settings.traits.makes_cluster else "volumes, beside your cluster,"
+        return f"parked: ${fixed:.2f} an hour for {rest} instead of ${whole:.2f}; `demo unpark -s {stack}` goes on"
     return f"unparked: ${whole:.2f} an hour; the services are ready again when image and weights are on the new nodes"

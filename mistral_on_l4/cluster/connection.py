@@ -43,7 +43,7 @@ class Connection:
             yield service_address(self.client, name, namespace, self.local.port_shift)
             return
         port = self.client.get("v1", "Service", name, namespace)["spec"]["ports"][0]["port"]
-        command = ["port-forward", "--address=127.0.0.1", "-n", namespace, f"service/{name}", f":{port}"]
+        command = ["port-forward", "--address=127.0.0.1", "-n", namespace, f"service/{name}", f":{port}", *_context(self.settings)]
         with _running_kubectl(command, r"Forwarding from 127\.0\.0\.1:(\d+)") as local_port:
             yield f"http://127.0.0.1:{local_port}"
 
@@ -51,7 +51,7 @@ class Connection:
         """A kubectl command for this cluster, and what to add to its environment. Raises NoConnection where there is none."""
         if self.local is not None:
             return [self.local.kubectl, *arguments], {"KUBECONFIG": str(self.local.kubeconfig)}
-        return [_kubectl_on_path(), *arguments], {}
+        return [_kubectl_on_path(), *_context(self.settings), *arguments], {}
 
 
 @contextmanager
@@ -69,14 +69,22 @@ def connect(settings: Settings) -> Iterator[Connection]:
             yield Connection(client, settings, local)
         return
     with (
-        _running_kubectl(["proxy", "--port=0", "--address=127.0.0.1"], r"Starting to serve on 127\.0\.0\.1:(\d+)") as port,
+        _running_kubectl(
+            ["proxy", "--port=0", "--address=127.0.0.1", *_context(settings)], r"Starting to serve on 127\.0\.0\.1:(\d+)"
+        ) as port,
         closing(KubeClient.at(f"http://127.0.0.1:{port}")) as client,
     ):
         yield Connection(client, settings, None)
 
 
+def _context(settings: Settings) -> list[str]:
+    """Of the kubeconfig, where the stack's file names one."""
+    return [f"--context={settings.openshift.context}"] if settings.openshift.context else []
+
+
 def _kubectl_on_path() -> str:
-    kubectl = shutil.which("kubectl")
+    # OpenShift's own client does the same.
+    kubectl = shutil.which("kubectl") or shutil.which("oc")
     if kubectl is None:
         raise NoConnection("kubectl is not on PATH: install it, and log in to the stack's cluster")
     return kubectl

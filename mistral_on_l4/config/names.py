@@ -10,6 +10,8 @@ PROJECT = "mistral-on-l4"
 # Whose an object in a shared cluster is, and whose a thing in an account is: the stack's name is the value.
 STACK_LABEL = "mistral-on-l4/stack"
 STACK_TAG = f"{PROJECT}:stack"
+# On a namespace that was there before the stack, which labels it and leaves it.
+ADOPTED_LABEL = "mistral-on-l4/adopted"
 
 # On claims: which data of the stack they keep, a `Kept`.
 DATA_LABEL = "mistral-on-l4/data"
@@ -46,3 +48,6 @@ UNREADABLE_SECRET = "not-decrypted-in-this-preview"
 KUBERNETES_PROVIDER_VARIABLE = "MISTRAL_ON_L4_KUBERNETES_PROVIDER"
 # Set by a rehearsal, which has no network: the folder of its own small charts, one folder each. Nothing else may set it.
 REHEARSAL_CHARTS = "MISTRAL_ON_L4_REHEARSAL_CHARTS"
+# Set by a preview without a cluster: the file with the objects that an OpenShift cluster is assumed to have. Nothing else may set
+# it.
+ASSUMED_CLUSTER = "MISTRAL_ON_L4_ASSUMED_CLUSTER"

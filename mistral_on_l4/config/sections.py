@@ -17,6 +17,7 @@ from mistral_on_l4.config.fields import Block, Bucket, Date, Label, Prefix, Quan
 from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 
+Provision = Literal["install", "existing"]
 # As many nodes as a pool may have.
 MAX_NODES = 64
 
@@ -174,6 +175,33 @@ class ClusterSettings(_Section):
         return self
 
 
+class OperatorSettings(_Section):
+    """Who brings each piece of an OpenShift cluster that the stack builds on.
+
+    install: the stack does, and destroy takes it away; existing: it is there, and stays as it is.
+    """
+
+    nfd: Provision = "existing"
+    gpu: Provision = "existing"
+    rhoai: Provision = "existing"
+    hardware_profiles: Provision = "install"
+    monitoring: Provision = "existing"
+
+
+class OpenshiftSettings(_Section):
+    """An OpenShift cluster on AWS with OpenShift AI. Read on `openshift`."""
+
+    # Of the kubeconfig; None: its current one, as `oc login` sets it.
+    context: str | None = None
+    # Release of OpenShift AI, as its ClusterServiceVersion begins.
+    rhoai_version: Literal["3.0"] = "3.0"
+    operators: OperatorSettings = OperatorSettings()
+    # The worker MachineSet that GPU pools are derived from; None: the first one, by name, whose machines are ready.
+    worker_machine_set: Label | None = None
+    # The OpenShift LocalQueue of a services namespace that Kueue manages.
+    queue: Label | None = None
+
+
 class NetworkSettings(_Section):
     """The VPC: made by the stack, or an existing one by id. Read on `eks`."""
 
@@ -236,6 +264,7 @@ class Settings(_Section):
     images: ImagesSettings = ImagesSettings()
     cluster: ClusterSettings = ClusterSettings()
     network: NetworkSettings = NetworkSettings()
+    openshift: OpenshiftSettings = OpenshiftSettings()
     proxy: ProxySettings = ProxySettings()
     tags: TagSettings = TagSettings()
     # What an update may lose this once: without it a change that would lose the data of a volume is refused.

@@ -23,14 +23,14 @@ class PlatformName(StrEnum):
 class PlatformTraits:
     """What one platform says to each question."""
 
-    # False where a stack is refused with a sentence.
-    built: bool
     # GPU nodes and volumes cost money.
     nodes_bill: bool
     # Control plane, network and system nodes are the stack's own, unless it adopts them, and bill as well.
     makes_cluster: bool
     # `doctor`, `sweep`, `park` and `rehearse` have an account to work on.
     aws_account: bool
+    # The cluster is somebody's, reached by a kubeconfig: `doctor`, `sweep`, `park` and `rehearse` look into it.
+    given_cluster: bool
     # The cluster is this machine's own: `make up` starts it, its GPU nodes are imitations, its hub's checkpoints are small.
     embedded: bool
     # Services are reached by their own addresses; elsewhere through kubectl.
@@ -50,6 +50,16 @@ class PlatformTraits:
     registry_database: Literal["file", "postgresql"]
     # Where a controller (or a person) looks for the ids of a service's registry entry.
     registry_link: Literal["labels", "annotations"]
+    # Who runs the registry's server: the stack, or an operator by its ModelRegistry object.
+    registry_server: Literal["stack", "operator"]
+    # Under which name a service finds its store's credentials.
+    storage_key: str
+    # What asks for a token: vLLM itself, by a key of the stack's, or the platform's proxy in front of it.
+    guard: Literal["engine", "platform"]
+    # Of the Service that pods of the cluster call: KServe's own, or, where its port depends on the platform, one of the stack's.
+    client_service: Literal["predictor", "internal"]
+    # Namespaces of the stack that are made by the platform, by the names of their settings.
+    given_namespaces: frozenset[str]
     # What `access.exposure` may be, and, for the refusal of anything else, how the services are reached instead.
     exposures: frozenset[str]
     reached_by: str
@@ -57,10 +67,10 @@ class PlatformTraits:
 
 TRAITS: Mapping[PlatformName, PlatformTraits] = {
     PlatformName.LOCAL: PlatformTraits(
-        built=True,
         nodes_bill=False,
         makes_cluster=False,
         aws_account=False,
+        given_cluster=False,
         embedded=True,
         direct=True,
         plan_note="local: nodes are simulated and nothing bills; prices are those of the instances that they imitate",
@@ -72,14 +82,19 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         declares_storage_config=True,
         registry_database="file",
         registry_link="annotations",
+        registry_server="stack",
+        storage_key="minio",
+        guard="engine",
+        client_service="predictor",
+        given_namespaces=frozenset(),
         exposures=frozenset({"none"}),
         reached_by="programs on this machine reach the services by their own addresses, as `demo chat` does",
     ),
     PlatformName.EKS: PlatformTraits(
-        built=True,
         nodes_bill=True,
         makes_cluster=True,
         aws_account=True,
+        given_cluster=False,
         embedded=False,
         direct=False,
         plan_note="",
@@ -90,6 +105,11 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         declares_storage_config=True,
         registry_database="postgresql",
         registry_link="annotations",
+        registry_server="stack",
+        storage_key="minio",
+        guard="engine",
+        client_service="predictor",
+        given_namespaces=frozenset(),
         exposures=frozenset({"none"}),
         reached_by=(
             "vLLM's key guards /v1 alone, so nothing is put in front of a service here; `demo chat` and `kubectl port-forward` "
@@ -97,10 +117,10 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         ),
     ),
     PlatformName.OPENSHIFT: PlatformTraits(
-        built=False,
         nodes_bill=True,
         makes_cluster=False,
         aws_account=False,
+        given_cluster=True,
         embedded=False,
         direct=False,
         plan_note="the cluster itself and the OpenShift subscription are not priced",
@@ -111,6 +131,11 @@ TRAITS: Mapping[PlatformName, PlatformTraits] = {
         declares_storage_config=False,
         registry_database="postgresql",
         registry_link="labels",
+        registry_server="operator",
+        storage_key="minio-connection",
+        guard="platform",
+        client_service="internal",
+        given_namespaces=frozenset({"registry"}),
         exposures=frozenset({"none", "route"}),
         reached_by="a Route (access.exposure: route) is what reaches the services from outside",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mistral_on_l4.manifests.jobs import from_secret, value
@@ -25,9 +26,9 @@ def service(namespace: str) -> dict[str, Any]:
     return manifest("v1", "Service", metadata(NAME, namespace, _TAGS, SKIP_AWAIT), spec=spec)
 
 
-def network_policy(namespace: str) -> dict[str, Any]:
-    """Only the registry's server talks to its database."""
-    server = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "model-registry"}}}
+def network_policy(namespace: str, clients: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Only the registry's server talks to its database. clients: labels of its pods, where they are not the stack's own."""
+    server = {"podSelector": {"matchLabels": dict(clients or {"app.kubernetes.io/component": "model-registry"})}}
     spec = {
         "podSelector": {"matchLabels": _SELECTOR},
         "policyTypes": ["Ingress"],

@@ -22,10 +22,11 @@ def url(registry: str, namespace: str) -> str:
     return f"http://{service_name(registry)}.{namespace}.svc:{PORT}"
 
 
-def service(registry: str, namespace: str) -> dict[str, Any]:
+def service(registry: str, namespace: str, pods: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """pods: labels of the server's, where they are not the stack's own."""
     spec = {
-        "selector": selector(registry, "model-registry"),
-        "ports": [{"name": "http-api", "port": PORT, "targetPort": "http-api"}],
+        "selector": dict(pods or selector(registry, "model-registry")),
+        "ports": [{"name": "http-api", "port": PORT, "targetPort": PORT if pods else "http-api"}],
     }
     meta = metadata(service_name(registry), namespace, labels(registry, "model-registry"))
     return manifest("v1", "Service", meta, spec=spec)
@@ -90,11 +91,13 @@ def deployment(
     return manifest("apps/v1", "Deployment", metadata(registry, namespace, tags), spec=spec)
 
 
-def network_policy(registry: str, namespace: str, client_namespaces: Sequence[str]) -> dict[str, Any]:
-    """Registry pods are reached on the API's port, from their own namespace and the named ones."""
+def network_policy(
+    registry: str, namespace: str, client_namespaces: Sequence[str], pods: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Registry pods are reached on the API's port, from their own namespace and the named ones. pods: as for service()."""
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in client_namespaces]
     spec = {
-        "podSelector": {"matchLabels": selector(registry, "model-registry")},
+        "podSelector": {"matchLabels": dict(pods or selector(registry, "model-registry"))},
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [{"podSelector": {}}, *peers], "ports": [{"protocol": "TCP", "port": PORT}]}],
     }

@@ -39,7 +39,7 @@ def registry_entry(service: ServiceSettings, plan: ServicePlan, settings: Settin
             "uri": f"s3://{settings.object_store.bucket}/{service.prefix}",
             "modelFormatName": "vLLM",
             "modelFormatVersion": "1",
-            "storageKey": "minio",
+            "storageKey": settings.traits.storage_key,
             "storagePath": service.prefix,
             "customProperties": {"format": "safetensors", "source_model": plan.checkpoint},
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mistral_on_l4.config.names import CLIENT_LABEL
 from mistral_on_l4.manifests.jobs import from_secret, value
@@ -15,6 +15,7 @@ from mistral_on_l4.manifests.metadata import (
     PREDICTED_TPOT_ANNOTATION,
     PREDICTED_TTFT_ANNOTATION,
     REVISION_ANNOTATION,
+    SKIP_AWAIT,
     WEIGHTS_ANNOTATION,
     fingerprint,
     manifest,
@@ -29,7 +30,6 @@ PORT = 8080
 # Of the Service that KServe makes for a predictor in Standard mode.
 SERVICE_PORT = 80
 API_KEY_SECRET = "vllm-api-key"
-STORAGE_KEY = "minio"
 HOME = "/home/vllm"
 _UID = 2000
 
@@ -79,8 +79,9 @@ class ServiceSpec:
     weights: what lies under storage_path, as repository@revision; args: vLLM's, after the runtime's own; requests, limits: of the
     model container; startup_seconds: how long the model may take to load before the pod is restarted; predicted_ttft_ms,
     predicted_tpot_ms: the plan's figures for one user; peerless: whether it runs on several GPUs that talk through the host's
-    memory; key_mark: changes with the API key, an Output, None without a key; links:
-    labels or annotations (by the platform) that tie the service to its registry entry, values may be Outputs.
+    memory; key_mark: changes with the API key, an Output, None without a key; storage_key: name of the store's credentials; links:
+    labels or annotations (by the platform) that tie the service to its registry entry, values may be Outputs; platform_labels,
+    platform_annotations: by which the platform treats it as one of its own.
     """
 
     name: str
@@ -98,14 +99,25 @@ class ServiceSpec:
     key_mark: Any
     peerless: bool = False
     deployment_mode: str = "Standard"
+    storage_key: str = "minio"
     link_labels: Mapping[str, Any] = field(default_factory=dict)
     link_annotations: Mapping[str, Any] = field(default_factory=dict)
+    platform_labels: Mapping[str, str] = field(default_factory=dict)
+    platform_annotations: Mapping[str, str] = field(default_factory=dict)
     pull_secret: str | None = None
     user_ids: PodUserIds = "fixed"
 
 
-def serving_runtime(namespace: str, image: str, shm_size: str, user_ids: PodUserIds = "fixed") -> dict[str, Any]:
-    """The runtime that all services share; what differs between them is in their own arguments."""
+def serving_runtime(
+    namespace: str,
+    image: str,
+    shm_size: str,
+    user_ids: PodUserIds = "fixed",
+    marks: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
+    """The runtime that all services share; what differs between them is in their own arguments. marks: labels and annotations by
+    which the platform knows it.
+    """
     container = {
         "name": "kserve-container",
         "image": image,
@@ -133,7 +145,9 @@ def serving_runtime(namespace: str, image: str, shm_size: str, user_ids: PodUser
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}},
         ],
     }
-    return manifest(RUNTIME_API_VERSION, "ServingRuntime", metadata(RUNTIME, namespace), spec=spec)
+    own = marks or {}
+    meta = metadata(RUNTIME, namespace, {**MANAGER_LABELS, **own.get("labels", {})}, own.get("annotations"))
+    return manifest(RUNTIME_API_VERSION, "ServingRuntime", meta, spec=spec)
 
 
 def inference_service(spec: ServiceSpec, runtime: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +162,7 @@ def inference_service(spec: ServiceSpec, runtime: Mapping[str, Any]) -> dict[str
         "modelFormat": {"name": "vLLM"},
         "runtime": RUNTIME,
         # The path ends with "/": S3 lists by plain prefix.
-        "storage": {"key": STORAGE_KEY, "path": spec.storage_path},
+        "storage": {"key": spec.storage_key, "path": spec.storage_path},
         "args": list(spec.args),
         "resources": {"requests": dict(spec.requests), "limits": dict(spec.limits)},
         "startupProbe": probe(periodSeconds=2, failureThreshold=max(1, spec.startup_seconds // 2)),
@@ -182,19 +196,35 @@ def inference_service(spec: ServiceSpec, runtime: Mapping[str, Any]) -> dict[str
         "pulumi.com/waitFor": WAIT_FOR_READY,
         "pulumi.com/timeoutSeconds": str(spec.ready_seconds),
         WEIGHTS_ANNOTATION: spec.weights,
+        **spec.platform_annotations,
     }
     # KServe copies annotations to the pods, so a changed one makes new pods as much as a changed argument does.
     revision = fingerprint(body, annotations, runtime)
     annotations |= {REVISION_ANNOTATION: revision, **spec.link_annotations}
     if spec.key_mark is not None:
         annotations[KEYS_ANNOTATION] = spec.key_mark
-    tags = {**MANAGER_LABELS, **spec.link_labels}
+    tags = {**MANAGER_LABELS, **spec.platform_labels, **spec.link_labels}
     return manifest(API_VERSION, "InferenceService", metadata(spec.name, spec.namespace, tags, annotations), spec=body)
 
 
 def revision_of(service: Mapping[str, Any]) -> Any:
     """The revision that inference_service() gave it, or what was put in its place."""
     return service["metadata"]["annotations"][REVISION_ANNOTATION]
+
+
+def client_service_name(service: str, kind: Literal["predictor", "internal"]) -> str:
+    """Of the Service that clients inside the cluster call, on port 80: KServe's own, or client_service()'s."""
+    return f"{service}-{kind}"
+
+
+def client_service(service: str, namespace: str) -> dict[str, Any]:
+    """For a platform whose KServe makes a headless Service, or one whose port is its proxy's. It is ready when the pods are."""
+    spec = {
+        "selector": {"serving.kserve.io/inferenceservice": service, "component": "predictor"},
+        "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": PORT}],
+    }
+    meta = metadata(client_service_name(service, "internal"), namespace, annotations=SKIP_AWAIT)
+    return manifest("v1", "Service", meta, spec=spec)
 
 
 def network_policy(services: Sequence[str], namespace: str) -> dict[str, Any]:

@@ -36,19 +36,20 @@ def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:
 def by_preview(stacks: Iterable[str], folder: Path, credentials: bool) -> dict[str, list[str]]:
     """`real` against an account and a state, for which credentials are needed; `simulated` on the stand-in providers.
 
-    A stack on an embedded cluster lives on somebody's machine: CI has no state of it, whatever credentials it has.
+    A stack on an embedded cluster lives on somebody's machine: CI has no state of it, whatever credentials it has; and an OpenShift
+    cluster is not reached by an account's.
     """
     how: dict[str, list[str]] = {"simulated": [], "real": []}
     for stack in stacks:
         text = (folder / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8", errors="replace")
-        how["real" if credentials and not _is_embedded(text) else "simulated"].append(stack)
+        how["real" if credentials and not _needs_no_account(text) else "simulated"].append(stack)
     return how
 
 
-def _is_embedded(stack_file: str) -> bool:
+def _needs_no_account(stack_file: str) -> bool:
     """What the platform's traits say; False where the file names no platform that there is."""
     named = _PLATFORM.search(stack_file)
-    return named is not None and named[1] in {platform.value for platform, traits in TRAITS.items() if traits.embedded}
+    return named is not None and named[1] in {platform.value for platform, traits in TRAITS.items() if not traits.aws_account}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ LAYERS = (
     {"jobs"},
     {"manifests"},
     {"cluster", "aws"},
+    {"openshift"},
     {"pull_request"},
     {"cli"},
     {"__main__"},

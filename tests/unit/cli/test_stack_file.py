@@ -35,7 +35,7 @@ def test_a_map_of_services_is_read_in_silence(stack_file: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("platform", [name.value for name, traits in TRAITS.items() if not traits.aws_account])
+@pytest.mark.parametrize("platform", [name.value for name, traits in TRAITS.items() if traits.embedded])
 @pytest.mark.parametrize("command", [doctor, sweep, park])
 def test_commands_for_an_aws_account_refuse_a_stack_without_one(command: object, platform: str, stack_file: Path) -> None:
     stack_file.write_text(f"config:\n  mistral-on-l4:platform: {platform}\n")

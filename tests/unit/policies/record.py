@@ -30,6 +30,7 @@ _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 HIDDEN_KEYS = {
     "serving-api-key": ("api-key",),
     "serving-storage-config": ("minio",),
+    "serving-connection": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S3_ENDPOINT", "AWS_S3_BUCKET", "AWS_DEFAULT_REGION"),
     "registry-database-secret": ("dsn", "password"),
     "store-weights-reader": _S3_KEYS,
     "store-weights-writer": _S3_KEYS,

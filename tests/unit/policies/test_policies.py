@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from violations import _UNKNOWN, VIOLATIONS, Violation, engine
 
-STACKS = ("local", "dev")
+STACKS = ("local", "dev", "rhoai")
 BY_NAME = {policy.name: policy for policy in POLICIES}
 
 

@@ -47,6 +47,11 @@ def set_argument(props: Props, flag: str, value: str) -> None:
         args += [flag, value]
 
 
+def machine(props: Props) -> Props:
+    """The provider's part of a MachineSet."""
+    return props["spec"]["template"]["spec"]["providerSpec"]["value"]
+
+
 def engine(props: Props) -> Props:
     """The container of a ServingRuntime."""
     return props["spec"]["containers"][0]
@@ -757,5 +762,86 @@ VIOLATIONS = (
         "pool-l4-1gpu",
         lambda props: props.update(instanceTypes=["p5.48xlarge"]),
         "p5.48xlarge",
+    ),
+    Violation(
+        "openshift-assigns-user-ids",
+        "a user id of ours",
+        "rhoai",
+        "StatefulSet",
+        "minio",
+        lambda props: pod(props)["securityContext"].update(runAsUser=1000),
+        "its pod fixes runAsUser",
+    ),
+    Violation(
+        "openshift-assigns-user-ids",
+        "a group for the volume",
+        "rhoai",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: predictor(props)["securityContext"].update(fsGroup=2000),
+        "its pod fixes fsGroup",
+    ),
+    Violation(
+        "openshift-ai-knows-its-services",
+        "the newer KServe's word for the mode",
+        "rhoai",
+        "InferenceService",
+        "mistral-24b-fp8",
+        lambda props: props["metadata"]["annotations"].update({"serving.kserve.io/deploymentMode": "Standard"}),
+        "the installed KServe calls it RawDeployment",
+    ),
+    Violation(
+        "openshift-ai-knows-its-services",
+        "a profile that is none",
+        "rhoai",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: props["metadata"]["annotations"].update({"opendatahub.io/hardware-profile-name": "nvidia-l4-2gpu"}),
+        "its webhook rejects it",
+    ),
+    Violation(
+        "openshift-ai-knows-its-services",
+        "a Secret that is no connection any more",
+        "rhoai",
+        "Secret",
+        "minio-connection",
+        lambda props: props["metadata"]["annotations"].pop("opendatahub.io/connection-type"),
+        "no connection of the stack",
+    ),
+    Violation(
+        "machine-sets-are-accountable",
+        "disks in clear",
+        "rhoai",
+        "MachineSet",
+        "pool-l4-1gpu",
+        lambda props: machine(props)["blockDevices"][0]["ebs"].update(encrypted=False),
+        "its disks are not encrypted",
+    ),
+    Violation(
+        "machine-sets-are-accountable",
+        "instances without the stack's tag",
+        "rhoai",
+        "MachineSet",
+        "pool-l4-1gpu",
+        lambda props: machine(props)["tags"].pop(1),
+        "lack the tag mistral-on-l4:stack",
+    ),
+    Violation(
+        "machine-sets-are-accountable",
+        "a selector of other machines",
+        "rhoai",
+        "MachineSet",
+        "pool-l4-4gpu",
+        lambda props: props["spec"]["selector"]["matchLabels"].update({"machine.openshift.io/cluster-api-machineset": "other"}),
+        "makes new ones without end",
+    ),
+    Violation(
+        "gpu-nodes-are-tainted",
+        "GPU machines for everybody",
+        "rhoai",
+        "MachineSet",
+        "pool-l4-1gpu",
+        lambda props: props["spec"]["template"]["spec"].update(taints=[]),
+        "without the taint",
     ),
 )

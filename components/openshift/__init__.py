@@ -1,0 +1,1 @@
+"""Parts of an OpenShift cluster: operators, GPU nodes, OpenShift AI's components."""

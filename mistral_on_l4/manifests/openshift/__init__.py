@@ -1,0 +1,1 @@
+"""Objects of OpenShift, its operators and OpenShift AI, as plain dicts."""
