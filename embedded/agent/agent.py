@@ -16,6 +16,7 @@ from embedded.agent.logs_server import NoSuchLog, Source
 from embedded.agent.memory import Limited, MemoryWatch
 from embedded.agent.nodes import NodeKeeper
 from embedded.agent.provisioner import Provisioner
+from embedded.agent.streaming import NoSuchContainer, Target
 from embedded.agent.worker import PodWorker
 from embedded.home import SIMULATED_LABEL, ClusterInfo, LocalHome
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
@@ -75,8 +76,8 @@ class Agent:
     def start(self) -> None:
         """Returns once everything is being watched. Raises ApiError, OSError (a port is taken), TimeoutError."""
         self._servers = [
-            logs_server.serve(self._cluster.ports["agent"], self._find_log, self._problem, None),
-            logs_server.serve(self._cluster.ports["kubelet"], self._find_log, self._problem, self._home.pki),
+            logs_server.serve(self._cluster.ports["agent"], self._find_log, self._enter, self._problem, None),
+            logs_server.serve(self._cluster.ports["kubelet"], self._find_log, self._enter, self._problem, self._home.pki),
         ]
         self._wait_for_api()
         self._keeper.start()
@@ -219,6 +220,18 @@ class Agent:
         for service in self._services.all():
             if service["spec"].get("clusterIP") == ip:
                 self._recorder.warning(service, "CannotListen", f"the local service proxy cannot listen: {message}")
+
+    def _enter(self, namespace: str, name: str, container: str) -> Target:
+        pod = self._pods.get(name, namespace)
+        worker = self._workers.get(pod["metadata"]["uid"]) if pod is not None else None
+        if worker is None or worker.sandbox is None:
+            raise NoSuchContainer(f'pod "{name}" in namespace "{namespace}" does not run on a simulated node')
+        if not container:
+            return Target(worker.sandbox, "", {}, worker.pod_ip)
+        holder = next((each for each in worker.containers if each.name == container), None)
+        if holder is None or not holder.running:
+            raise NoSuchContainer(f'container "{container}" of pod "{name}" does not run')
+        return Target(worker.sandbox, container, holder.spec, worker.pod_ip)
 
     def _find_log(self, namespace: str, name: str, container: str, previous: bool) -> Source:
         pod = self._pods.get(name, namespace)

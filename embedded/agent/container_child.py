@@ -8,16 +8,22 @@ Runs in a child of pod_init without site-packages: standard library only. Nothin
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
+import termios
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from embedded.agent import container_root, syscalls
 
 
-def start(spec: Mapping[str, Any], stdout: int, stderr: int, report: int) -> NoReturn:
-    """Becomes the container's main process. `report` gets the mount namespace's name, then the problem if there is one."""
+def start(spec: Mapping[str, Any], stdin: int | None, stdout: int, stderr: int, report: int, terminal: int | None) -> NoReturn:
+    """Becomes the container's main process. `report` gets the mount namespace's name, then the problem if there is one.
+
+    terminal: a Unix socket that gets the other end of the terminal, which then takes the place of all three streams.
+    """
     try:
         os.setsid()
         _ordinary_signals()
@@ -28,10 +34,12 @@ def start(spec: Mapping[str, Any], stdout: int, stderr: int, report: int) -> NoR
         syscalls.unshare(syscalls.CLONE_NEWUSER)
         syscalls.map_ids(spec["uid"], spec["gid"], 0, 0)
         os.chdir(spec["cwd"])
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        if terminal is not None:
+            _take_terminal(terminal)
+        else:
+            os.dup2(os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin, 0)
+            os.dup2(stdout, 1)
+            os.dup2(stderr, 2)
         os.umask(0o022)
         _run(spec["argv"], spec["env"])
     except BaseException as error:
@@ -39,22 +47,47 @@ def start(spec: Mapping[str, Any], stdout: int, stderr: int, report: int) -> NoR
     os._exit(127)
 
 
-def execute(target: int, argv: Sequence[str], env: Mapping[str, str], output: int) -> NoReturn:
-    """Runs a command in the namespaces of the container whose main process is `target`."""
+def execute(
+    target: int, argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int], cwd: str | None = None, terminal: bool = False
+) -> NoReturn:
+    """Runs a command in the namespaces of the container whose main process is `target`.
+
+    fds: standard input, output and errors; with `terminal` a Unix socket that gets the other end of a new one.
+    """
+    complaints = fds[-1]
     try:
         os.setsid()
         _ordinary_signals()
         handles = [os.open(f"/proc/{target}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("mnt", "user")]
         syscalls.setns(handles[0], syscalls.CLONE_NEWNS)
         syscalls.setns(handles[1], syscalls.CLONE_NEWUSER)
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        if cwd is not None:
+            os.chdir(cwd)
+        if terminal:
+            _take_terminal(fds[0])
+            complaints = 2
+        else:
+            for number, fd in enumerate(fds):
+                os.dup2(fd, number)
         _run(argv, env)
     except BaseException as error:
-        os.write(output, _words(error).encode()[:4000])
+        os.write(complaints, _words(error).encode()[:4000] + b"\n")
     os._exit(126)
+
+
+def _take_terminal(channel: int) -> None:
+    """Opens a terminal of the container's own and makes it that of this session; the other end goes to whoever asked."""
+    try:
+        master, slave = os.openpty()
+    except OSError as error:
+        raise OSError(error.errno, "this kernel lets a container have no terminal", "/dev/ptmx") from error
+    with socket.socket(fileno=channel) as asked:
+        socket.send_fds(asked, [b"t"], [master])
+    os.close(master)
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for number in range(3):
+        os.dup2(slave, number)
+    os.close(slave)
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:

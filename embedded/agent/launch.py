@@ -39,6 +39,7 @@ def request(
         "PATH": _DEFAULT_PATH,
         "HOME": "/root" if user.uid == 0 else "/",
         "HOSTNAME": hostname(pod),
+        **({"TERM": "xterm"} if container.get("tty") else {}),
         **program.env,
         **declared,
         "MISTRAL_ON_L4_POD": POD_FILE,
@@ -70,6 +71,8 @@ def request(
         "keep": _kept(context),
         "readOnlyRoot": bool(security.get("readOnlyRootFilesystem")),
         "log": str(log_file(folder, container["name"], attempt)),
+        "stdin": bool(container.get("stdin")),
+        "terminal": bool(container.get("tty")),
     }, program.name
 
 

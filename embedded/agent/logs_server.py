@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS API as far as `kubectl logs` needs it, and the agent's own health check."""
+"""The kubelet's HTTPS API as far as kubectl needs it (logs, exec, attach, port-forward), and the agent's own health check."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from embedded.agent import container_reader
+from embedded.agent import container_reader, streaming
 from embedded.agent.container_reader import Line
+from embedded.agent.spdy import Session
+from embedded.agent.streaming import NoSuchContainer, Target, Wanted
 
 _POLL_SECONDS = 0.1
 
@@ -130,12 +132,21 @@ class _Follower:
 
 
 Find = Callable[[str, str, str, bool], Source]
+# (namespace, pod, container) -> what a command may run in, or a port be reached. Raises NoSuchContainer.
+Enter = Callable[[str, str, str], Target]
+# Path, protocol, parts of the path.
+_UPGRADES = {
+    "exec": (streaming.EXEC_PROTOCOL, 4),
+    "attach": (streaming.EXEC_PROTOCOL, 4),
+    "portForward": (streaming.FORWARD_PROTOCOL, 3),
+}
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "mistral-on-l4-agent"
     find: Find
+    enter: Enter
     healthy: Callable[[], str]
 
     def do_GET(self) -> None:
@@ -144,15 +155,46 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path in ("/healthz", "/livez", "/readyz"):
             problem = self.healthy()
             self._answer(503 if problem else 200, problem or "ok")
+        elif not isinstance(self.connection, ssl.SSLSocket):
+            # Whoever else may connect here has shown no certificate.
+            self._answer(403, "the local node agent serves pods to the API server alone")
         elif len(pieces) == 4 and pieces[0] == "containerLogs":
             self._logs(pieces[1], pieces[2], pieces[3], parse_qs(parts.query))
+        elif pieces and (known := _UPGRADES.get(pieces[0])) is not None and len(pieces) == known[1]:
+            self._upgrade(pieces, known[0], parse_qs(parts.query))
         else:
-            self._answer(
-                404, f"the local node agent serves /containerLogs and /healthz, not {parts.path} (no exec, attach or port-forward)"
-            )
+            kinds = ", ".join(f"/{kind}" for kind in _UPGRADES)
+            self._answer(404, f"the local node agent serves /containerLogs, {kinds} and /healthz, not {parts.path}")
 
-    def do_POST(self) -> None:
-        self._answer(501, "the local node agent serves logs only: no exec, attach or port-forward")
+    do_POST = do_GET
+
+    def _upgrade(self, pieces: list[str], protocol: str, query: dict[str, list[str]]) -> None:
+        """exec, attach and port-forward: the connection becomes a SPDY session, and ends with it."""
+        offered = {word.strip() for text in self.headers.get_all("X-Stream-Protocol-Version", []) for word in text.split(",")}
+        wanted = Wanted.parse(query)
+        try:
+            if self.headers.get("Upgrade", "").upper() != "SPDY/3.1":
+                raise ValueError("an upgrade to SPDY/3.1 is needed")
+            if protocol not in offered:
+                raise ValueError(f"{protocol} is spoken here, not {', '.join(sorted(offered)) or 'nothing'}")
+            if pieces[0] == "exec" and not wanted.argv:
+                raise ValueError("no command is given")
+            target = self.enter(pieces[1], pieces[2], pieces[3] if len(pieces) > 3 else "")
+        except (ValueError, NoSuchContainer) as problem:
+            self._answer(400, str(problem))
+            return
+        self.send_response(101)
+        for name, value in (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", protocol)):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.flush()
+        self.close_connection = True
+        session = Session(self.connection)
+        if pieces[0] == "portForward":
+            streaming.forward(session, target)
+        else:
+            work = streaming.execute if pieces[0] == "exec" else streaming.attach
+            streaming.converse(session, wanted, work(target, wanted))
 
     def _logs(self, namespace: str, pod: str, container: str, query: dict[str, list[str]]) -> None:
         try:
@@ -218,12 +260,14 @@ class _Server(ThreadingHTTPServer):
         """A client that breaks off or has no certificate is its own problem."""
 
 
-def serve(port: int, find: Find, healthy: Callable[[], str], pki: Path | None) -> ThreadingHTTPServer:
-    """Serves on 127.0.0.1, in the background. With `pki` by TLS, for clients with a certificate of its CA only.
+def serve(port: int, find: Find, enter: Enter, healthy: Callable[[], str], pki: Path | None) -> ThreadingHTTPServer:
+    """Serves on 127.0.0.1, in the background. With `pki` by TLS, for clients with a certificate of its CA only; else health alone.
 
     find(namespace, pod, container, previous) raises NoSuchLog; healthy() is "" or the problem. Raises OSError if the port is taken.
     """
-    handler = type("Handler", (_Handler,), {"find": staticmethod(find), "healthy": staticmethod(healthy)})
+    handler = type(
+        "Handler", (_Handler,), {"find": staticmethod(find), "enter": staticmethod(enter), "healthy": staticmethod(healthy)}
+    )
     server = _Server(("127.0.0.1", port), handler)
     if pki is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

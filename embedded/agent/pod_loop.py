@@ -5,6 +5,9 @@ Requests come over a Unix socket, one JSON message each (see frames), and are an
     start    name, attempt, argv, env, root..., log  -> pid, or error
     signal   name, number, everyone                  -> {}
     exec     name, argv                              -> exit, output; closing the connection kills it
+    run      name, argv, terminal; descriptors       -> exit; the same with streams of whoever asks (sandbox.run)
+    attach   name; two descriptors                   -> the container's standard input, if it has one, as a descriptor
+    close-input  name                                -> {}; nobody will write into it any more
     sockets  count                                   -> that many unconnected TCP sockets of the pod's network
     listen   address, port                           -> a socket that listens on a Service's address for the pod, or error
     events                                           -> from now on, states are sent on this connection as they change
@@ -12,7 +15,6 @@ Requests come over a Unix socket, one JSON message each (see frames), and are an
 """
 
 # pathlib would cost every pod a MiB.
-# ruff: noqa: PTH115, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -26,41 +28,12 @@ from collections.abc import Callable
 from typing import Any
 
 from embedded.agent import frames
-from embedded.agent.container_log import LogWriter
 from embedded.agent.pod_network import Network
+from embedded.agent.pod_processes import Container, Exec
+from embedded.agent.pod_streams import Attached, Audience, close_all
 
 # What an exec'd probe may say; kubelet keeps 10 KiB too.
 _MOST_OUTPUT = 10 * 2**10
-
-
-class Container:
-    """A started container: `state` is what the agent is told."""
-
-    def __init__(self, spec: dict[str, Any], pid: int) -> None:
-        self.pid = pid
-        self.log = LogWriter(spec["log"])
-        self.pipes: dict[int, str] = {}
-        self.env: dict[str, str] = spec["env"]
-        self.report: Callable[[], None] | None = None
-        self.state: dict[str, Any] = {
-            "name": spec["name"],
-            "attempt": spec["attempt"],
-            "started": time.time(),
-            "finished": None,
-            "code": None,
-            "signal": None,
-            "mounts": "",
-        }
-
-
-class Exec:
-    """A command that runs in a container for a probe or a hook."""
-
-    def __init__(self, connection: socket.socket, pid: int, output: int) -> None:
-        self.connection = connection
-        self.pid = pid
-        self.output = output
-        self.text = b""
 
 
 class Loop:
@@ -94,9 +67,9 @@ class Loop:
                 if (handler := self._ready.get(fd)) is not None:
                     handler()
 
-    def _on(self, fd: int, handler: Callable[[], None]) -> None:
+    def _on(self, fd: int, handler: Callable[[], None], events: int = select.EPOLLIN) -> None:
         self._ready[fd] = handler
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def _off(self, fd: int) -> None:
         if self._ready.pop(fd, None) is not None:
@@ -112,9 +85,13 @@ class Loop:
     def _serve(self, connection: socket.socket) -> None:
         try:
             request, fds = frames.receive(connection)
-            for fd in fds:
-                os.close(fd)
-            self._answer(connection, request)
+            if request["op"] == "run":
+                self._run(connection, request, fds)
+            elif request["op"] == "attach":
+                self._attach(connection, request["name"], fds)
+            else:
+                close_all(fds)
+                self._answer(connection, request)
         except (frames.Closed, OSError, ValueError):
             self._drop(connection)
 
@@ -140,6 +117,10 @@ class Loop:
             frames.send(connection, {})
         elif what == "exec":
             self._exec(connection, request)
+        elif what == "close-input":
+            if (container := self._containers.get(request["name"])) is not None:
+                container.close_input()
+            frames.send(connection, {})
         elif what == "sockets":
             sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(request["count"], 32))]
             frames.send(connection, {}, [each.fileno() for each in sockets])
@@ -184,15 +165,19 @@ class Loop:
             return
         pipes = {stream: os.pipe2(os.O_CLOEXEC) for stream in ("stdout", "stderr")}
         report, report_end = os.pipe2(os.O_CLOEXEC)
+        typed, write = os.pipe2(os.O_CLOEXEC) if spec["stdin"] and not spec["terminal"] else (None, None)
+        ours, theirs = socket.socketpair() if spec["terminal"] else (None, None)
         pid = os.fork()
         if pid == 0:
             from embedded.agent import container_child
 
-            container_child.start(spec, pipes["stdout"][1], pipes["stderr"][1], report_end)
-        for _, end in pipes.values():
-            os.close(end)
-        os.close(report_end)
-        container = Container(spec, pid)
+            end = None if theirs is None else theirs.fileno()
+            container_child.start(spec, typed, pipes["stdout"][1], pipes["stderr"][1], report_end, end)
+        close_all([*(end for _, end in pipes.values()), report_end, *([] if typed is None else [typed])])
+        if theirs is not None:
+            theirs.close()
+        container = Container(spec, pid, write)
+        container.audience = Audience(self._on, self._off, lambda: self._resume(container))
         self._containers[name] = container
         for stream, (begin, _) in pipes.items():
             os.set_blocking(begin, False)
@@ -209,6 +194,8 @@ class Loop:
             container.report = None
             self._off(report)
             os.close(report)
+            if ours is not None:
+                self._take_terminal(container, ours)
             namespace, _, problem = said.decode(errors="replace").partition("\n")
             # By it the agent, too, knows whose a process is.
             container.state["mounts"] = namespace
@@ -238,13 +225,38 @@ class Loop:
             data = os.read(fd, 65536)
         except BlockingIOError:
             return False
+        except OSError:
+            data = b""  # a terminal that nobody has open any more
         if not data:
             self._off(fd)
             os.close(fd)
             container.pipes.pop(fd)
             return False
-        container.log.write(container.pipes[fd], data)
+        stream = container.pipes[fd]
+        container.log.write(stream, data)
+        if container.audience.tell(stream, data):
+            for pipe in container.pipes:
+                self._off(pipe)
         return True
+
+    def _resume(self, container: Container) -> None:
+        for fd in container.pipes:
+            if fd not in self._ready:
+                self._on(fd, self._copier(container, fd))
+
+    def _take_terminal(self, container: Container, channel: socket.socket) -> None:
+        """The other end of a container's terminal: what it writes comes from there, and what is typed goes there."""
+        with channel:
+            channel.setblocking(False)
+            try:
+                _, fds, _, _ = socket.recv_fds(channel, 1, 1)
+            except OSError:
+                return
+        for master in fds:
+            container.stdin = os.dup(master)
+            os.set_blocking(master, False)
+            container.pipes[master] = "stdout"
+            self._on(master, self._copier(container, master))
 
     def _close_pipes(self, container: Container) -> None:
         for fd in list(container.pipes):
@@ -255,6 +267,8 @@ class Loop:
                 os.close(fd)
                 container.pipes.pop(fd)
         container.log.finish()
+        container.close_input()
+        container.audience.finish()
 
     def _reap(self) -> None:
         while True:
@@ -283,7 +297,7 @@ class Loop:
         else:
             container.state["code"] = os.waitstatus_to_exitcode(status)
         # As with a real container, whatever its main process started ends with it.
-        self._signal_everyone(container, signal.SIGKILL)
+        container.signal_everyone(signal.SIGKILL)
         self._close_pipes(container)
         self._tell(container)
 
@@ -292,25 +306,9 @@ class Loop:
         if container is None or container.state["finished"] is not None:
             return
         if everyone:
-            self._signal_everyone(container, number)
+            container.signal_everyone(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(container.pid, number)
-
-    def _signal_everyone(self, container: Container, number: int) -> None:
-        """All processes in the container's mount namespace: groups and sessions can be left, that cannot."""
-        if not container.state["mounts"]:
-            return
-        for _ in range(2):  # the second time for what was being forked during the first
-            for entry in os.listdir("/proc"):
-                if not entry.isdigit() or entry == "1":
-                    continue
-                try:
-                    if os.readlink(f"/proc/{entry}/ns/mnt") == container.state["mounts"]:
-                        os.kill(_own_pid(entry), number)
-                except OSError:
-                    continue
-            if number != signal.SIGKILL:
-                return
 
     # -- commands in a container ---------------------------------------------------------------------------------------
 
@@ -324,14 +322,42 @@ class Loop:
         if pid == 0:
             from embedded.agent import container_child
 
-            container_child.execute(container.pid, request["argv"], container.env, end)
+            null = os.open("/dev/null", os.O_RDONLY)
+            container_child.execute(container.pid, request["argv"], container.env, (null, end, end))
         os.close(end)
         os.set_blocking(begin, False)
         running = Exec(connection, pid, begin)
         self._execs[pid] = running
         self._on(begin, lambda: self._collect(running))
 
+    def _run(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        container = self._containers.get(request["name"])
+        if container is None or container.state["finished"] is not None:
+            close_all(fds)
+            frames.send(connection, {"error": f"container {request['name']} does not run"})
+            return
+        terminal = request["terminal"]
+        pid = os.fork()
+        if pid == 0:
+            from embedded.agent import container_child
+
+            env = {**container.env, "TERM": "xterm"} if terminal else container.env
+            container_child.execute(container.pid, request["argv"], env, fds, container.cwd, terminal)
+        close_all(fds)
+        self._execs[pid] = Exec(connection, pid, None)
+
+    def _attach(self, connection: socket.socket, name: str, fds: list[int]) -> None:
+        container = self._containers.get(name)
+        if container is None or container.state["finished"] is not None:
+            close_all(fds)
+            frames.send(connection, {"error": f"container {name} does not run"})
+            return
+        container.audience.join(Attached(*fds))
+        frames.send(connection, {}, [] if container.stdin is None else [container.stdin])
+
     def _collect(self, running: Exec) -> None:
+        if running.output is None:
+            return
         try:
             data = os.read(running.output, 65536)
         except BlockingIOError:
@@ -343,9 +369,10 @@ class Loop:
 
     def _finish_exec(self, running: Exec, status: int) -> None:
         del self._execs[running.pid]
-        self._collect(running)
-        self._off(running.output)
-        os.close(running.output)
+        if running.output is not None:
+            self._collect(running)
+            self._off(running.output)
+            os.close(running.output)
         code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
         try:
             frames.send(running.connection, {"exit": code, "output": running.text.decode(errors="replace")})
@@ -356,22 +383,3 @@ class Loop:
     def _end_exec(running: Exec) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
-
-
-def _own_pid(entry: str) -> int:
-    """The pid in this namespace; /proc may be the outer one, where a fresh one could not be mounted."""
-    with open(f"/proc/{entry}/status") as lines:
-        for line in lines:
-            if line.startswith("NSpid:"):
-                fields = line.split()[1:]
-                return int(fields[_depth()]) if len(fields) > _depth() else int(entry)
-    return int(entry)
-
-
-def _depth() -> int:
-    """How many pid namespaces lie between what /proc shows and ours: 0 for our own /proc."""
-    with open("/proc/self/status") as lines:
-        for line in lines:
-            if line.startswith("NSpid:"):
-                return len(line.split()) - 2
-    return 0

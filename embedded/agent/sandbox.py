@@ -203,6 +203,47 @@ class Sandbox:
             raise SandboxFailed(reply["error"])
         return reply, fds
 
+    def channel(self) -> socket.socket:
+        """A connection for one command; closing it ends the command. Raises SandboxGone."""
+        connection = connect(self.folder)
+        connection.settimeout(None)
+        return connection
+
+    def run(self, channel: socket.socket, name: str, argv: Sequence[str], terminal: bool, fds: Sequence[int]) -> int:
+        """Runs a command to its end and returns its exit code; takes `fds`.
+
+        fds: standard input, output and errors, or with `terminal` a Unix socket, over which the terminal comes back. Raises
+        SandboxGone, SandboxFailed.
+        """
+        try:
+            _handed_over(channel, {"op": "run", "name": name, "argv": list(argv), "terminal": terminal}, fds)
+            reply, _ = frames.receive(channel)
+        except (frames.Closed, OSError) as error:
+            raise SandboxGone(str(error)) from error
+        if "error" in reply:
+            raise SandboxFailed(reply["error"])
+        return int(reply["exit"])
+
+    def attach_to(self, name: str, fds: Sequence[int]) -> int | None:
+        """Sends what a container writes to two Unix sockets as well, which it takes; returns its standard input if it has one.
+
+        They end with the container. Raises SandboxGone, SandboxFailed.
+        """
+        with self.channel() as channel:
+            channel.settimeout(_CALL_SECONDS)
+            try:
+                _handed_over(channel, {"op": "attach", "name": name}, fds)
+                reply, given = frames.receive(channel)
+            except (frames.Closed, OSError) as error:
+                raise SandboxGone(str(error)) from error
+        if "error" in reply:
+            raise SandboxFailed(reply["error"])
+        return given[0] if given else None
+
+    def close_input(self, name: str) -> None:
+        """Whoever typed into a container's standard input has gone, and nobody else will. Raises SandboxGone, SandboxFailed."""
+        self.call({"op": "close-input", "name": name})
+
     def signal(self, name: str, number: int, everyone: bool = False) -> None:
         with contextlib.suppress(SandboxGone):
             self.call({"op": "signal", "name": name, "number": number, "everyone": everyone})
@@ -226,6 +267,15 @@ class Sandbox:
         if "error" in reply:
             raise SandboxFailed(reply["error"])
         return reply["exit"], reply["output"]
+
+
+def _handed_over(channel: socket.socket, request: Mapping[str, Any], fds: Sequence[int]) -> None:
+    """Sends a request with descriptors, which are the other side's alone afterwards."""
+    try:
+        frames.send(channel, request, fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def alive(folder: Path) -> bool:

@@ -155,6 +155,14 @@ def _postgres(_cluster: ClusterInfo) -> Program:
     )
 
 
+def _curl(_cluster: ClusterInfo) -> Program:
+    if shutil.which("curl", path=PATH) is None:
+        raise NoProgram("no local program stands for curl: none is installed here (apt-get install curl)")
+    return Program(
+        "curl", "the curl that is installed here, behind the image's entrypoint", ("entrypoint.sh",), _bin("curl"), {"PATH": PATH}
+    )
+
+
 def _idle(_cluster: ClusterInfo) -> Program:
     return Program(
         "idle",
@@ -208,6 +216,8 @@ _PROGRAMS: Mapping[str, Callable[[ClusterInfo], Program]] = {
     "docker.io/kserve/storage-initializer": _storage_initializer,
     "ghcr.io/kubeflow/model-registry/server": _model_registry,
     "docker.io/library/postgres": _postgres,
+    # What people ask services with: `kubectl run --rm -i --image=curlimages/curl`.
+    "docker.io/curlimages/curl": _curl,
     # Of a rehearsal's charts (embedded/charts).
     "quay.io/jetstack/cert-manager-controller": _idle,
     "quay.io/jetstack/cert-manager-webhook": _idle,

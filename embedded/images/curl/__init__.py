@@ -1,0 +1,1 @@
+"""curl from this machine; its entrypoint is in bin/."""
