@@ -21,7 +21,7 @@ _WITHOUT_NVME_MIBPS = 500
 
 @dataclass(frozen=True)
 class GpuNodePoolArgs:
-    """subnets: zone -> subnet, of the zones that offer the instance type; root_gib: where the instance brings NVMe; where_else:
+    """subnets: zone -> subnet, of the zones that offer the instance types; root_gib: where the instance brings NVMe; where_else:
     what to say when none of them has instances left.
     """
 
@@ -54,7 +54,7 @@ class GpuNodePool(pulumi.ComponentResource):
                 cluster=args.cluster,
                 role_arn=args.role_arn,
                 subnet_ids=list(args.subnets.values()),
-                instance_type=settings.instance_type,
+                instance_types=settings.instance_types,
                 count=settings.count,
                 capacity_type=settings.capacity_type,
                 ami_type=AMI_TYPE,

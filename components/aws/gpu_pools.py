@@ -14,6 +14,7 @@ from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.settings import PoolSettings, Settings
 from mistral_on_l4.planner import plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue
+from mistral_on_l4.planner.pools import same_gpus
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class GpuPools:
 
     def _declare(self, pool: PoolSettings, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
         args, site = self._args, self._args.site
-        subnets = site.subnets_offering(pool.instance_type)
+        subnets = site.subnets_offering(*pool.instance_types)
         if not subnets:
             raise pulumi.RunError(
-                f"pool {pool.name!r}: none of the zones {', '.join(site.subnets)} offers {pool.instance_type} (offered in: "
-                f"{', '.join(site.offered[pool.instance_type]) or 'no zone of the region'})"
+                f"pool {pool.name!r}: none of the zones {', '.join(site.subnets)} offers {' and '.join(pool.instance_types)} "
+                f"(offered in: {', '.join(sorted(site.zones_offering(*pool.instance_types))) or 'no zone of the region'})"
             )
         return GpuNodePool(
             f"pool-{pool.name}",
@@ -73,11 +74,17 @@ class GpuPools:
 
 def where_else(pool: PoolSettings, settings: Settings, catalogue: Catalogue, zones: Sequence[str]) -> str:
     """For a pool that EC2 has no instances for: where it looked, which other types would do, cheapest first."""
-    tried = f"{pool.instance_type} was asked for in {', '.join(zones)}"
+    tried = f"{', '.join(pool.instance_types)} was asked for in {', '.join(zones)}"
     types = next_types(pool, settings, catalogue)
     if not types:
         return f"{tried}; no other type of the catalogue holds the pool's services"
-    key = f"{PROJECT}:pools.groups.{pool.name}.instanceType"
+    group = f"{PROJECT}:pools.groups.{pool.name}"
+    alike = [name for name in types if pool.capacity_type == "SPOT" and same_gpus(pool, name, catalogue)]
+    if alike:
+        key = f"{group}.alsoInstanceTypes[{len(pool.also_instance_types)}]"
+        command = f"pulumi config set --path '{key}' {alike[0]} -s {pulumi.get_stack()}"
+        return f"{tried}; let AWS choose among more types: `{command}`, then `pulumi up`"
+    key = f"{group}.instanceType"
     return (
         f"{tried}; by the plan its services also run on {', '.join(types)}: `pulumi config set --path '{key}' {types[0]} -s "
         f"{pulumi.get_stack()}`, then `pulumi up`"
@@ -89,10 +96,10 @@ def next_types(pool: PoolSettings, settings: Settings, catalogue: Catalogue, mos
     names = {service.name for service in settings.enabled_services if service.pool == pool.name}
     held = []
     for name, instance in catalogue.instances.items():
-        if name == pool.instance_type or not instance.gpus:
+        if name in pool.instance_types or not instance.gpus:
             continue
         groups = tuple(
-            group.model_copy(update={"instance_type": name}) if group.name == pool.name else group
+            group.model_copy(update={"instance_type": name, "also_instance_types": ()}) if group.name == pool.name else group
             for group in settings.pools.groups
         )
         other = settings.model_copy(update={"pools": settings.pools.model_copy(update={"groups": groups})})

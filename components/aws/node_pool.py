@@ -42,7 +42,7 @@ class NodePoolArgs:
     cluster: pulumi.Input[str]
     role_arn: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
-    instance_type: str
+    instance_types: Sequence[str]
     count: int
     ami_type: str
     root_gib: int
@@ -113,7 +113,7 @@ def _node_group(name: str, args: NodePoolArgs, template: ec2.LaunchTemplate, par
         subnet_ids=list(args.subnet_ids),
         ami_type=args.ami_type,
         capacity_type=args.capacity_type,
-        instance_types=[args.instance_type],
+        instance_types=list(args.instance_types),
         release_version=args.release_version,
         launch_template={"id": template.id, "version": template.latest_version.apply(_whole)},
         scaling_config={"min_size": 0, "desired_size": args.count, "max_size": max(args.count, 1)},

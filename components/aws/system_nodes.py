@@ -49,7 +49,7 @@ def system_nodes(args: SystemNodesArgs, opts: pulumi.ResourceOptions) -> list[pu
                 cluster=cluster.name,
                 role_arn=args.role_arn,
                 subnet_ids=[subnet],
-                instance_type=instance_type,
+                instance_types=[instance_type],
                 count=count,
                 ami_type=AMI_TYPE,
                 root_gib=_ROOT_GIB,

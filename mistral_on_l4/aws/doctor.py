@@ -84,7 +84,7 @@ class Doctor:
         """Zones by type; a new cluster needs two with all of them, an adopted one has its zones."""
         adopted = self.settings.cluster.existing
         system = set() if adopted else {self.catalogue.system_nodes.instance}
-        wanted = sorted({pool.instance_type for pool in self.settings.pools.groups} | system)
+        wanted = sorted({name for pool in self.settings.pools.groups for name in pool.instance_types} | system)
         usable = self._zones()
         filters = [{"Name": "instance-type", "Values": wanted}]
         pages = self.client("ec2").get_paginator("describe_instance_type_offerings")

@@ -36,7 +36,8 @@ def needed(settings: Settings, catalogue: Catalogue) -> dict[Kind, int]:
     """vCPUs of all the stack's nodes, by the quota that they count against."""
     asked: Counter[Kind] = Counter()
     for pool in settings.pools.groups:
-        asked[pool.capacity_type] += catalogue.instances[pool.instance_type].vcpus * pool.count
+        # Which of several types AWS takes is its own choice.
+        asked[pool.capacity_type] += max(catalogue.instances[name].vcpus for name in pool.instance_types) * pool.count
     if not settings.cluster.existing:
         system = catalogue.system_nodes
         asked["STANDARD"] += catalogue.instances[system.instance].vcpus * system.count

@@ -67,6 +67,21 @@ class PoolSettings(_Section):
     instance_type: str
     count: int = Field(default=1, ge=0, le=MAX_NODES)
     capacity_type: Literal["ON_DEMAND", "SPOT"] = "ON_DEMAND"
+    # Of a SPOT pool: further types with the same GPUs, of which AWS takes the one that is least likely to be taken back.
+    also_instance_types: tuple[str, ...] = ()
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """All of them; the plan is made for the first."""
+        return (self.instance_type, *self.also_instance_types)
+
+    @model_validator(mode="after")
+    def _further_types_are_of_spot_pools(self) -> Self:
+        if self.also_instance_types and self.capacity_type != "SPOT":
+            raise ValueError("'alsoInstanceTypes' is for capacityType SPOT: on demand the plan's type alone is started")
+        if len(set(self.instance_types)) < len(self.instance_types):
+            raise ValueError(f"'alsoInstanceTypes' names a type twice: {', '.join(self.instance_types)}")
+        return self
 
 
 class PoolsSettings(_Section):

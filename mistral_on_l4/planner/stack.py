@@ -13,6 +13,7 @@ from mistral_on_l4.planner.catalogue import Catalogue, Engine, load_catalogue
 from mistral_on_l4.planner.catalogue.schema import Reserved
 from mistral_on_l4.planner.flags import check_flags
 from mistral_on_l4.planner.plan import PlanError, ServicePlan, StackPlan
+from mistral_on_l4.planner.pools import mixtures, same_gpus
 from mistral_on_l4.planner.remedies import remedies_for
 from mistral_on_l4.planner.request import ServiceRequest, Workload
 from mistral_on_l4.planner.service import Verdict, judge, plan_service
@@ -43,6 +44,8 @@ def plan_stack(
     """
     catalogue = catalogue or load_catalogue()
     catalogue.known_region(settings.region)
+    if wrong := list(mixtures(settings, catalogue)):
+        raise PlanError("\n".join(wrong))
     image_gb = _engine(catalogue, engine, settings)[3]
     reserved = catalogue.reserved[settings.traits.node_reserve]
     pools = {pool.name: pool for pool in settings.pools.groups}
@@ -77,7 +80,7 @@ def plan_stack(
         pools=cost.pool_costs(settings, catalogue),
         fixed=cost.fixed_costs(settings, catalogue),
         up=cost.up_costs(settings, catalogue, sizes, image_gb, downloaded),
-        notes=(*_notes(settings, catalogue), *_start_note(settings, catalogue, services)),
+        notes=(*_notes(settings, catalogue, services), *_start_note(settings, catalogue, services)),
     )
 
 
@@ -269,13 +272,28 @@ def _start_note(settings: Settings, catalogue: Catalogue, services: Sequence[Ser
         yield f"pools.start after-seed: saves ${per_hour * seed / 60:.2f}; with-seed is ready {min(seed, before):.0f} min sooner"
 
 
-def _notes(settings: Settings, catalogue: Catalogue) -> list[str]:
+def _again(services: Sequence[ServicePlan]) -> str:
+    """How long a service is away whose node has gone, in words; the weights are in the store already."""
+    phases = [service.readiness for service in services]
+    minutes = [ready.node + ready.image_pull + ready.download + ready.load for ready in phases]
+    if not minutes:
+        return ""
+    least, most = f"{min(minutes):.0f}", f"{max(minutes):.0f}"
+    return f" (about {least if least == most else f'{least} to {most}'} min)"
+
+
+def _notes(settings: Settings, catalogue: Catalogue, services: Sequence[ServicePlan]) -> list[str]:
     notes = [settings.traits.plan_note] if settings.traits.plan_note else []
     if any(pool.capacity_type == "SPOT" for pool in settings.pools.groups):
         notes.append(
             "spot pools are priced on demand: spot prices change by the minute; AWS takes an instance back at two minutes' notice, "
-            "and its service is away until another node has image and weights, or for as long as no zone has one"
+            f"and its service is away until another node has image and weights{_again(services)}, or for as long as no zone has one"
         )
+        for pool in settings.pools.groups:
+            others = [name for name in catalogue.instances if name not in pool.instance_types and same_gpus(pool, name, catalogue)]
+            if pool.capacity_type == "SPOT" and not pool.also_instance_types and others:
+                choice = ", ".join(others[:3])
+                notes.append(f"pool {pool.name} asks for one type of spot instance; alsoInstanceTypes lets AWS choose: {choice}")
     unpriced = sorted(
         {
             pool.instance_type
