@@ -37,6 +37,7 @@ COMMANDS = {
     "url": ("mistral_on_l4.cli.url", "Print where a stack's services are reached, and how to get their key."),
     "env": ("mistral_on_l4.cli.env", 'Print exports for curl and the openai client: eval "$(demo env SERVICE)".'),
     "hub": ("mistral_on_l4.cli.hub", "Name the hub that a stack's checkpoints come from."),
+    "facts": ("mistral_on_l4.cli.facts", "Print what a first run has to confirm, with this run's values."),
     "pr-comment": ("mistral_on_l4.cli.pr_comment", "Write the comment of a pull request from a preview's events."),
     "eks-token": ("mistral_on_l4.cli.eks_token", "Print an ExecCredential for an EKS cluster."),
     "down": ("embedded.cli.down", "Destroy the local stack and stop its cluster."),
