@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ from mistral_on_l4.planner.succession import Running
 _SERVICE = f"kubernetes:{API_VERSION}:InferenceService"
 _CLUSTER, _NETWORK = "aws:eks/cluster:Cluster", "aws:ec2/vpc:Vpc"
 _PROVIDER = "pulumi:providers:kubernetes"
+# Seconds between two looks at a state that is just being written.
+_PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,7 @@ class Recorded:
     @classmethod
     def of_this_stack(cls) -> Recorded:
         """Asks the engine. At the program's start: what it declares itself is not in there yet."""
-        answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": pulumi.get_stack()}).value
-        resources = (answer or {}).get("outputs") or {}
+        resources = _state().get("outputs") or {}
         return cls({urn: resource.get("outputs") or {} for urn, resource in resources.items()})
 
     @cached_property
@@ -71,6 +73,22 @@ class Recorded:
 
     def _of(self, token: str) -> Iterable[Mapping[str, Any]]:
         return (outputs for urn, outputs in self.outputs.items() if _token(urn) == token)
+
+
+def _state() -> Mapping[str, Any]:
+    """The engine reads the state while it writes down what the program has declared so far.
+
+    A backend of files has its attribute file empty for a moment then (gocloud.dev's fileblob writes it in place).
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            found = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": pulumi.get_stack()}).value
+            return found or {}
+        except Exception as error:
+            if pause is None or "failed to load checkpoint" not in str(error):
+                raise
+            time.sleep(pause)
+    raise AssertionError
 
 
 def _token(urn: str) -> str:
