@@ -12,6 +12,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import Secret, Service
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
+from components.last_words import explained
 from components.objects import body, custom
 from components.script_jobs import JobPodArgs, ScriptJobs, ScriptJobsArgs
 from mistral_on_l4.config.names import CLIENT_LABEL
@@ -140,6 +141,7 @@ class InferenceService(pulumi.ComponentResource):
                 # Two of them, the old and the new, would wait for each other's GPUs.
                 delete_before_replace=True,
                 aliases=[old] if old else None,
+                hooks=explained(self),
             ),
         )
         address = serving.client_service_name(spec.name, args.shared.client_service)
@@ -157,6 +159,7 @@ class InferenceService(pulumi.ComponentResource):
                 depends_on=[service, *reached, *args.shared.checker.ready],
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{check.deadline_seconds + _SPARE_SECONDS}s"),
                 delete_before_replace=True,
+                hooks=explained(self),
             ),
         )
         self.register_outputs({"url": self.url})

@@ -12,6 +12,7 @@ from pulumi_kubernetes.core.v1 import PersistentVolumeClaim, Secret, Service
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.data_claims import data_claim
+from components.last_words import explained
 from components.objects import body, custom
 from mistral_on_l4.config.settings import RegistrySettings
 from mistral_on_l4.manifests import postgres, registry
@@ -114,7 +115,7 @@ class ModelRegistry(pulumi.ComponentResource):
         return server
 
     def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources)))
+        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources), hooks=explained(self)))
 
     def _file(self, volume: PersistentVolumeClaim) -> _Database:
         return _Database([value("MODEL_REGISTRY_STAND_IN_DB", "/data/registry.sqlite")], volume.metadata.name, volume)

@@ -11,6 +11,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, PersistentVolumeClaim, Secret, 
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.data_claims import data_claim
+from components.last_words import explained
 from components.objects import body
 from mistral_on_l4.config.names import READER_SECRET, WRITER_SECRET
 from mistral_on_l4.config.settings import ObjectStoreSettings
@@ -160,4 +161,4 @@ class ObjectStore(pulumi.ComponentResource):
         return job
 
     def _after(self, *resources: pulumi.Resource) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources)))
+        return pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=list(resources), hooks=explained(self)))

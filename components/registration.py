@@ -10,6 +10,7 @@ import pulumi
 from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ConfigMap, Secret
 
+from components.last_words import explained
 from components.model_registry import ModelRegistry
 from components.object_store import ObjectStore
 from components.objects import body
@@ -118,6 +119,7 @@ class Registration(pulumi.ComponentResource):
                 depends_on=args.registrar.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS}s"),
                 delete_before_replace=True,
+                hooks=explained(self),
             ),
         )
         # The id is an Output of the Job: with a known id the read would run, and fail, in the first preview.

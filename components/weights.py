@@ -10,6 +10,7 @@ import pulumi
 from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import Secret
 
+from components.last_words import explained
 from components.object_store import ObjectStore
 from components.objects import body
 from components.script_jobs import JobPodArgs, ScriptJobs, ScriptJobsArgs
@@ -112,6 +113,7 @@ class Weights(pulumi.ComponentResource):
                 depends_on=args.seeder.ready,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS}s", update=f"{DEADLINE_SECONDS}s"),
                 delete_before_replace=True,
+                hooks=explained(self),
             ),
         )
         self.register_outputs({})

@@ -19,6 +19,7 @@ from components.aws.system_nodes import STORAGE_POOL, SYSTEM_POOL, system_sizes
 from components.aws.zones import offering_zones
 from components.charts import Charts, ChartsArgs
 from components.image_pull import ImagePull, ImagePullArgs
+from components.last_words import Cluster
 from components.platforms.base import Marks, PlatformInputs, SharedMarks
 from components.platforms.provider_version import local_provider_version
 from components.store_certificate import CA_CONFIG_MAP, TLS_SECRET, StoreCertificate, StoreCertificateArgs
@@ -56,7 +57,8 @@ class EksPlatform(pulumi.ComponentResource):
         ask = pulumi.InvokeOptions(parent=self)
         caller = aws.get_caller_identity(opts=ask)
         self.rehearsal = caller.account_id == REHEARSAL_ACCOUNT
-        types = {pool.instance_type for pool in settings.pools.groups} | {instance_type for instance_type, _ in sizes.values()}
+        types = {name for pool in settings.pools.groups for name in pool.instance_types}
+        types |= {instance_type for instance_type, _ in sizes.values()}
         site = self._site(offering_zones(sorted(types), ask), caller.arn)
         self.provider = self._kubernetes(site)
         tags = account_tags(settings)
@@ -134,11 +136,11 @@ class EksPlatform(pulumi.ComponentResource):
     def _software(self, args: SoftwareArgs) -> Software:
         return adopted_software(args, self) if self._settings.cluster.existing else own_software(args, self)
 
-    def _kubernetes(self, site: Site) -> k8s.Provider:
+    def _kubernetes(self, site: Site) -> Cluster:
         cluster = site.cluster
-        return k8s.Provider(
+        return Cluster(
             f"{self._name}-kubernetes",
-            kubeconfig=kubeconfig(cluster.cluster_name, self._settings.region, profile(), cluster.endpoint, cluster.ca),
+            kubeconfig(cluster.cluster_name, self._settings.region, profile(), cluster.endpoint, cluster.ca),
             # The endpoint's certificate may be renewed, and another engineer's credentials differ: still the same cluster.
             cluster_identifier=cluster.identity,
             enable_config_map_mutable=True,

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pulumi_kubernetes.core.v1 import Node, Service
 
+from components.last_words import Cluster
 from components.namespaces import owned_elsewhere
 from components.platforms.base import Marks, PlatformInputs, SharedMarks
 from components.platforms.provider_version import local_provider_version
@@ -49,9 +50,9 @@ class LocalPlatform(pulumi.ComponentResource):
         self.storage_class = self.store_storage_class = stack.storage_class
         self.rehearsal = True
         self._port_shift = stack.port_shift
-        self.provider = k8s.Provider(
+        self.provider = Cluster(
             f"{name}-kubernetes",
-            kubeconfig=str(stack.kubeconfig),
+            str(stack.kubeconfig),
             # The cluster's certificates may be made again; it stays the same cluster as long as its data do.
             cluster_identifier=f"embedded-{stack.home}",
             enable_config_map_mutable=True,

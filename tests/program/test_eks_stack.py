@@ -15,10 +15,11 @@ import pulumi
 import pytest
 import yaml
 
-from components import hub_access
+from components import hub_access, last_words
 from embedded.plugins.aws import LEDGER_VARIABLE
 from mistral_on_l4.aws import quotas
 from mistral_on_l4.aws.account import REHEARSAL_ACCOUNT
+from mistral_on_l4.cluster.client import KubeClient
 from tests.support.account import OUTPUTS, ZONES, account, existing
 from tests.support.configuration import only_pools, only_services
 from tests.support.engine import Engine
@@ -49,6 +50,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 MINE = ["203.0.113.7/32"]
 GRANTED = quotas.granted
 PROBLEM_OF = hub_access.problem_of
+SERVICE_TOKEN = "kubernetes:serving.kserve.io/v1beta1:InferenceService"
 
 
 @pytest.fixture
@@ -538,6 +540,42 @@ def test_a_pool_whose_zones_run_dry_is_told_with_its_zones_and_the_types_that_th
     # Cheapest first, and each with four cards on which BF16 loads.
     assert "also run on g5.12xlarge, g6.24xlarge, g6e.12xlarge: " in line
     assert "`pulumi config set --path 'mistral-on-l4:pools.groups.l4-4gpu.instanceType' g5.12xlarge -s dev`" in line
+
+
+def test_a_spot_pool_asks_for_all_its_types_and_a_dry_one_is_told_which_to_add(
+    up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = {"capacityType": "SPOT", "alsoInstanceTypes": ["g6.4xlarge"]}
+    engine = up(pools={"groups": {"l4-1gpu": group}})
+    assert pool(engine, "l4-1gpu").inputs["instanceTypes"] == ["g6.2xlarge", "g6.4xlarge"]
+    assert pool(engine, "l4-1gpu").inputs["capacityType"] == "SPOT"
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    hook = engine.error_hooks["pool-l4-1gpu-explanation"]
+    hook.callback(pulumi.ErrorHookArgs("urn", "id", "pool", "aws:eks/nodeGroup:NodeGroup", errors=["UnfulfillableCapacity"]))
+    assert "g6.2xlarge, g6.4xlarge was asked for in us-east-1a" in said[0]
+    assert "groups.l4-1gpu.alsoInstanceTypes[1]' gr6.4xlarge -s dev`" in said[0]
+
+
+@pytest.mark.parametrize("token", ["kubernetes:batch/v1:Job", "kubernetes:apps/v1:StatefulSet", SERVICE_TOKEN])
+def test_whatever_waits_for_pods_repeats_their_last_words_when_it_fails(
+    token: str, up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = up()
+    bound = [registered.error_hooks for registered in engine.of(token)]
+    assert bound
+    assert all("eks-kubernetes-last-words" in hooks for hooks in bound)
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    monkeypatch.setattr(last_words, "_client", lambda kubeconfig: create_autospec(KubeClient, instance=True))
+    monkeypatch.setattr(last_words, "last_words", lambda client, namespace, selector: [f"pod of {namespace} {selector}", "  why"])
+    hook = engine.error_hooks["eks-kubernetes-last-words"]
+    inputs = {"metadata": {"name": "it", "namespace": "ai"}, "spec": {"selector": {"matchLabels": {"app": "it"}}}}
+    failed = pulumi.ErrorHookArgs("urn", "id", "it", token, new_inputs=inputs, failed_operation="create", errors=["timed out"])
+    assert hook.callback(failed) is False
+    kind = token.rpartition(":")[2]
+    assert said[0].startswith(f"{kind} ai/it: pod of ai ")
+    assert said[0].endswith("=it\n  why")
 
 
 def test_a_preview_asks_the_hub_for_each_checkpoint_with_the_token_of_the_seed_jobs_and_an_up_does_not(

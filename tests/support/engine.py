@@ -24,7 +24,7 @@ class Registered:
     """A resource as the program declared it.
 
     token: of its type; inputs: unwrapped; depends_on, parent, provider, aliases: URNs, "" for the default provider; secrets:
-    paths of secret inputs.
+    paths of secret inputs; error_hooks: names.
     """
 
     token: str
@@ -37,6 +37,7 @@ class Registered:
     provider: str = ""
     aliases: tuple[str, ...] = ()
     delete_before_replace: bool = False
+    error_hooks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -128,6 +129,7 @@ class _Monitor(pulumi_mocks.MockMonitor):
                 request.provider.rpartition("::")[0],
                 tuple(alias.urn for alias in getattr(request, "aliases", ())),
                 getattr(request, "deleteBeforeReplace", False),
+                tuple(request.hooks.on_error) if hasattr(request, "hooks") else (),
             )
         )
 
