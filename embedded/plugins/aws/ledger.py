@@ -50,12 +50,17 @@ class Entry:
 
 
 class Account:
-    """The resources of an account, while its file is locked. switches: what is hard about it."""
+    """The resources of an account, while its file is locked. switches: what is hard about it; more: what else its file says."""
 
     def __init__(
-        self, entries: dict[str, Entry], journal: list[dict[str, Any]], region: str, switches: frozenset[Switch] = frozenset()
+        self,
+        entries: dict[str, Entry],
+        journal: list[dict[str, Any]],
+        region: str,
+        switches: frozenset[Switch] = frozenset(),
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        self.entries, self.journal, self.region, self.switches = entries, journal, region, switches
+        self.entries, self.journal, self.region, self.switches, self.more = entries, journal, region, switches, more or {}
 
     def of(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.kind == kind]
@@ -73,7 +78,7 @@ class Account:
         ]
 
     def linger(self, entry: Entry, seconds: float) -> None:
-        """A resource that nobody declared, and that goes by itself after a while."""
+        """A resource that nobody declared, and that goes by itself: after a while, or never within one run of Pulumi (infinity)."""
         entry.status, entry.ours = "ACTIVE", False
         entry.data["until"] = time.time() + seconds
         self.add(entry)
@@ -133,12 +138,14 @@ class Ledger:
         entries = {key: Entry(**values) for key, values in document["resources"].items()}
         now = time.time()
         here = {key: entry for key, entry in entries.items() if entry.data.get("until", now) >= now}
-        return Account(here, list(document["journal"]), self.region, self.switches)
+        more = {key: value for key, value in document.items() if key not in ("account", "resources", "journal")}
+        return Account(here, list(document["journal"]), self.region, self.switches, more)
 
     @staticmethod
     def _text(account: Account) -> str:
         resources = {key: asdict(entry) for key, entry in account.entries.items()}
-        return json.dumps({"account": REHEARSAL_ACCOUNT, "resources": resources, "journal": account.journal}, indent=1)
+        kept = {"account": REHEARSAL_ACCOUNT, "resources": resources, "journal": account.journal}
+        return json.dumps({**account.more, **kept}, indent=1)
 
 
 def new_id(prefix: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -59,6 +60,8 @@ class Provider:
         self._given_bridge = bridge
         self._faults = faults or Faults.from_environment()
         self.cancelled = threading.Event()
+        # Of this process's run of Pulumi, which has a provider of its own.
+        self._run = secrets.token_hex(8)
         self.configure("us-east-1")
 
     def configure(self, region: str, default_tags: Mapping[str, str] | None = None) -> None:
@@ -115,6 +118,7 @@ class Provider:
                 entry = kind.enter(account, _as_sent(inputs))
             except AwsError as error:
                 self._refused(account, kind, urn, error)
+            entry.data.setdefault("tags", dict(_as_sent(inputs).get("tags") or {}))
             account.note("create", entry, urn)
         self._faults.wait(self.cancelled)
         try:
@@ -189,6 +193,8 @@ class Provider:
             if blockers := kind.blockers(account, entry):
                 error = kind.refusal(entry, blockers)
                 account.note("refused", entry, urn, str(error))
+                for blocker in blockers:
+                    blocker.data.setdefault("refused_in", self._run)
                 raise Refused(str(error))
             account.note("delete", entry, urn)
             before, entry.status = entry.status, "DELETING"
@@ -210,8 +216,15 @@ class Provider:
             kind.gone(account, entry)
 
     def _wait_for_what_goes_by_itself(self, kind: Kind, identifier: str) -> None:
-        """The official provider asks again for as long as AWS refuses, twenty minutes at most. Here only where time can help."""
+        """The official provider asks again for as long as AWS refuses, twenty minutes at most. Here only where time can help.
+
+        What has outlasted that once is gone when the next `pulumi destroy` asks.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
+        with self.ledger.open() as account:
+            for late in [entry for entry in account.entries.values() if entry.data.get("refused_in", self._run) != self._run]:
+                if "until" in late.data:
+                    account.remove(late.id)
         while time.monotonic() < deadline and not self.cancelled.is_set():
             with self.ledger.open() as account:
                 entry = account.entries.get(identifier)

@@ -12,13 +12,16 @@ import pytest
 
 from embedded.home import LocalHome
 from embedded.plugins.aws import faults, provider
+from embedded.plugins.aws.described import Described
 from embedded.plugins.aws.faults import Faults, Switch
-from embedded.plugins.aws.kinds import cluster, network
+from embedded.plugins.aws.kinds import network
 from embedded.plugins.aws.ledger import Entry
 from embedded.plugins.aws.provider import InitFailed, Provider, Refused
 from embedded.plugins.aws.server import default_tags
 from embedded.plugins.values import UNKNOWN
+from mistral_on_l4.aws.leftovers import Sweep
 from mistral_on_l4.aws.nodegroup_problems import explain
+from mistral_on_l4.planner.catalogue import load_catalogue
 
 TRUST = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "{}"}, "Action": ["sts:AssumeRole"]}]}
@@ -262,6 +265,13 @@ def ready_for_nodes(account: Account) -> list[str]:
     return subnets
 
 
+def swept(account: Account, name: str) -> list[str]:
+    """Kinds of what `demo sweep` finds of a cluster's stack; the network here bears no tags."""
+    found, unseen = Sweep("dev", name, "us-east-1", load_catalogue(), Described(account.provider.ledger)).run()
+    assert unseen == []
+    return [item.kind for item in found]
+
+
 def all_gone(account: Account) -> list[str]:
     """Destroys in the order that the stack keeps, and on after a refusal as far as that goes; what was refused."""
     refused = []
@@ -319,7 +329,6 @@ def test_an_interface_that_the_cni_leaves_is_named_once_and_a_second_destroy_goe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(cluster, "INTERFACE_SECONDS", 3600.0)
     account = hard(tmp_path, Switch.INTERFACES)
     subnets = ready_for_nodes(account)
     for _ in range(2):
@@ -329,9 +338,10 @@ def test_an_interface_that_the_cni_leaves_is_named_once_and_a_second_destroy_goe
         [interface] = [entry for entry in found.of("network-interface") if "until" in entry.data]
     assert "DependencyViolation" in refused
     assert interface.id in refused
-    with account.provider.ledger.open() as found:
-        found.entries[interface.id].data["until"] = 0.0  # twenty minutes later
+    assert swept(account, interface.data["cluster"]) == ["network interface"]
+    monkeypatch.setattr(account.provider, "_run", "a later pulumi destroy")
     assert all_gone(account) == []
+    assert swept(account, interface.data["cluster"]) == []
     assert account.left() == []
 
 
@@ -471,3 +481,11 @@ def test_changed_default_tags_update_what_carries_them_and_replace_nothing(accou
     found = account.provider.diff(token, state, before, after)
     assert (found.changed, found.replaces) == (["tagsAll"], [])
     assert account.provider.update(token, "urn", identifier, state, after, False)["tagsAll"] == {"expires": "2027-01-31"}
+
+
+def test_what_else_the_file_of_an_account_says_is_kept_at_each_write(account: Account) -> None:
+    path = account.provider.ledger.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"resources": {}, "journal": [], "quotas": {"L-DB2E81BA": 56.0}}))
+    account.create("aws:ec2/eip:Eip", domain="vpc")
+    assert json.loads(path.read_text())["quotas"] == {"L-DB2E81BA": 56.0}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from embedded.cli import rehearse
+from embedded.cli import theatre as theatre_module
 from embedded.home import LocalHome
 from embedded.plugins.aws.faults import Switch
 from embedded.rehearsal import edges_in_events, edges_in_state, left_over, refusals, resources_of
@@ -111,11 +111,11 @@ def test_the_stack_itself_is_no_resource() -> None:
 def test_a_kept_rehearsal_takes_the_stacks_file_as_it_is_now_and_keeps_the_salt_of_its_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearse, "project_folder", lambda: tmp_path)
+    monkeypatch.setattr(theatre_module, "project_folder", lambda: tmp_path)
     (tmp_path / "home").mkdir()
     info: Any = SimpleNamespace(hub_url="http://127.0.0.1:1")
     settings: Any = None
-    theatre = rehearse.Theatre(LocalHome(tmp_path / "home"), info, "dev", settings, settings)
+    theatre = theatre_module.Theatre(LocalHome(tmp_path / "home"), info, "dev", settings, settings)
     for owner in ("before", "now"):
         (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": {"mistral-on-l4:tags": {"owner": owner}}}))
         theatre.configure()
@@ -135,8 +135,8 @@ def test_a_kept_rehearsal_takes_the_stacks_file_as_it_is_now_and_keeps_the_salt_
 def theatre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A rehearsal whose pulumi is a list of exit codes, each with what the account refused; nothing is left in its state."""
     nothing: Any = None
-    made: Any = rehearse.Theatre(LocalHome(tmp_path), nothing, "dev", nothing, SimpleNamespace(rule=lambda *_, **__: None))
-    made.acts, made.plans = [], []
+    made: Any = theatre_module.Theatre(LocalHome(tmp_path), nothing, "dev", nothing, SimpleNamespace(rule=lambda *_, **__: None))
+    made.acts, made.plans, made.sweeps = [], [], []
 
     def pulumi(what: str, *_: str, faults: Path) -> int:
         made.plans.append((what, json.loads(faults.read_text())))
@@ -148,6 +148,7 @@ def theatre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(made, "pulumi", pulumi)
     monkeypatch.setattr(made, "_chat", lambda: None)
+    monkeypatch.setattr(made, "_swept", lambda kinds, when: made.sweeps.append((kinds, when)))
     monkeypatch.setattr(made, "_export", list)
     return made
 
@@ -163,6 +164,8 @@ def test_each_hardship_that_no_up_gets_past_has_a_round_and_the_others_share_one
     assert ups == [["create-failed"], ["degraded"], ["quotas"], ["address", "interfaces", "zone"]]
     assert theatre.plans[0][1]["create"] == ["aws:eks/nodeGroup:NodeGroup"]
     assert theatre.problems() == []
+    # The sweep names what a refused destroy leaves, and finds nothing after the next.
+    assert [kinds for kinds, _ in theatre.sweeps] == [set(), set(), set(), {"network interface", "network"}, set()]
     said = json.loads(theatre.summary())
     assert (sorted(said["switches"]), said["violations"]) == (sorted(Switch), 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,6 @@ from embedded.plugins.values import UNKNOWN
 
 # The official provider shows a time; nothing here depends on which.
 _NODE_POLICIES = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonEKS_CNI_Policy")
-# How long the CNI leaves an interface, where the account is switched so: longer than a delete is tried again.
-INTERFACE_SECONDS = 8.0
 _ON_NODES = frozenset({"coredns", "aws-ebs-csi-driver"})
 ADDONS = frozenset({"vpc-cni", "kube-proxy", "eks-pod-identity-agent", *_ON_NODES})
 
@@ -456,8 +455,9 @@ class NodeGroup(Kind):
     def gone(self, account: Account, entry: Entry) -> None:
         for found in account.users(entry.id):
             if self._lingers(account, found):
-                refs = {"subnet": found.refs["subnet"]}
-                account.linger(Entry(found.id, found.kind, found.name, refs), INTERFACE_SECONDS)
+                # Twenty minutes and more: longer than a delete waits for it.
+                data = {"cluster": entry.ref("cluster")}
+                account.linger(Entry(found.id, found.kind, found.name, {"subnet": found.refs["subnet"]}, data), math.inf)
                 continue
             # The CNI's interfaces are removed by the CNI, which has to be there.
             if found.kind != "network-interface" or account.find("addon", f"{entry.ref('cluster')}:vpc-cni"):

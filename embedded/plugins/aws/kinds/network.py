@@ -311,7 +311,7 @@ class SecurityGroupIngressRule(Kind):
         operation = "EC2: AuthorizeSecurityGroupIngress"
         group = require(account, operation, "InvalidGroup.NotFound", "security-group", inputs.get("securityGroupId"))
         data = {key: inputs.get(key) for key in ("cidrIpv4", "ipProtocol", "fromPort", "toPort")}
-        if other := [found for found in account.users(group.id, self.kind) if found.data == data]:
+        if other := [found for found in account.users(group.id, self.kind) if data.items() <= found.data.items()]:
             raise AwsError(operation, "InvalidPermission.Duplicate", f"the specified rule already exists ({other[0].id})")
         return account.add(Entry(new_id("sgr"), self.kind, "", {"group": [group.id]}, data))
 
