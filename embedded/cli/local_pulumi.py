@@ -106,16 +106,16 @@ def set_right(home: LocalHome, console: Console, environment: Mapping[str, str])
         console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def exit_code(returned: int, what: str) -> int:
-    """Of an ended pulumi. Raises Failure where a signal ended it, which a shell shows as 128 and the signal's number."""
+def exit_code(returned: int, what: str, then: str = "run it again") -> int:
+    """Of an ended pulumi. then: what to do next.
+
+    Raises Failure where a signal ended it, which a shell shows as 128 and the signal's number.
+    """
     if returned >= 0:
         return returned
     name = signal.Signals(-returned).name
     why = ": the kernel does that when memory is short" if name == "SIGKILL" else ""
-    raise Failure(
-        f"`pulumi {what}` was ended by {name}{why}; `make up` goes on from here, and what was half made is set right",
-        128 - returned,
-    )
+    raise Failure(f"`pulumi {what}` was ended by {name}{why}; {then}", 128 - returned)
 
 
 def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: int) -> int:
@@ -135,7 +135,8 @@ def run_pulumi(arguments: Sequence[str], environment: Mapping[str, str], lock: i
     name_holder(lock, process.pid)
     while True:
         try:
-            return exit_code(process.wait(), arguments[0])
+            then = "`make up` goes on from here, and what was half made is set right"
+            return exit_code(process.wait(), arguments[0], then)
         except KeyboardInterrupt:
             # The terminal has sent the signal to pulumi as well; it cancels what runs and saves its state.
             continue

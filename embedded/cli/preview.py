@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from embedded import charts, plugins
-from embedded.cli.local_pulumi import local_pulumi, own_home
+from embedded.cli.local_pulumi import exit_code, local_pulumi, own_home
 from embedded.home import PREVIEW, ClusterInfo, LocalHome
 from embedded.openshift import handed_over
 from embedded.plugins.aws import LEDGER_VARIABLE
@@ -121,4 +121,4 @@ def _hidden(value: Any, path: str, hidden: list[str]) -> Any:
 
 def run_preview(stack: str, environment: Mapping[str, str], arguments: list[str]) -> int:
     command = ["pulumi", "preview", "--stack", stack, "--suppress-permalink=true", *arguments]
-    return subprocess.call(command, cwd=project_folder(), env=dict(environment))
+    return exit_code(subprocess.call(command, cwd=project_folder(), env=dict(environment)), "preview")

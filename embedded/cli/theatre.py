@@ -17,6 +17,7 @@ from rich.console import Console
 
 from embedded import kserve, plugins
 from embedded.charts import lay_charts
+from embedded.cli.local_pulumi import exit_code
 from embedded.cli.recovery import end_orphaned_plugins, forget_locks_of_the_dead, recover
 from embedded.cli.states import begun, state_of
 from embedded.home import ClusterInfo, LocalHome
@@ -267,7 +268,7 @@ class Theatre:
     def pulumi(self, *arguments: str, faults: Path | None = None) -> int:
         process = self._begin(*arguments, faults=faults)
         try:
-            return process.wait(_PULUMI_SECONDS)
+            return exit_code(process.wait(_PULUMI_SECONDS), arguments[0])
         except subprocess.TimeoutExpired:
             process.terminate()
             process.wait(60.0)

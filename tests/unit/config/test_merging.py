@@ -100,7 +100,7 @@ def test_a_mistake_is_located_as_the_file_spells_it(values: dict[str, Any], says
 
 def test_unknown_keys_of_an_entry_are_not_told_of_its_name_which_is_no_key_there() -> None:
     (line,) = refused(pools={"groups": {"l4-1gpu": {"zones": 1}}})
-    assert line == "pools.groups.l4-1gpu.zones: unknown key; known are capacityType, count, instanceType"
+    assert line == "pools.groups.l4-1gpu.zones: unknown key; known are alsoInstanceTypes, capacityType, count, instanceType"
 
 
 def test_mistakes_of_shape_and_of_value_are_reported_together() -> None:

@@ -50,7 +50,7 @@ def test_a_registry_that_lost_its_models_or_is_away_is_no_success(registry: Call
 def test_a_pulumi_that_a_signal_ended_is_a_failure_in_words_with_a_shells_exit_code() -> None:
     assert exit_code(255, "up") == 255
     with pytest.raises(
-        Failure, match=r"^`pulumi up` was ended by SIGKILL: the kernel does that when memory is short; `make up`"
+        Failure, match=r"^`pulumi up` was ended by SIGKILL: the kernel does that when memory is short; run it"
     ) as ended:
         exit_code(-9, "up")
     assert ended.value.code == 137
