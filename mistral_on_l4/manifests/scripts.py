@@ -6,8 +6,9 @@ A ConfigMap's keys hold no "/", so a file has its path as a key with dots instea
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -70,15 +71,20 @@ def sources(job: str) -> Sources:
     return Sources(module, dict(sorted(texts.items())))
 
 
-def _imports(text: str, package: str) -> Iterator[str]:
-    """Names that a file imports, of modules or of what is in them, wherever in the file the import stands."""
+@cache
+def _imports(text: str, package: str) -> tuple[str, ...]:
+    """Names that a file imports, of modules or of what is in them, wherever in the file the import stands.
+
+    Kept, because every job of a stack asks for nearly the same files.
+    """
+    found: list[str] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _file(module: str) -> Path | None:
