@@ -27,10 +27,6 @@ NAMESPACE = "private-ai"
 SERVICES = ("mistral-24b-full", "mistral-24b-fp8")
 
 
-# Written for the words of the former stand-in; what the official provider says and does here is still to be asked.
-NOT_ASKED_YET = pytest.mark.skip(reason="not yet asked of the official provider")
-
-
 def address(stack: Any, service: str, namespace: str) -> str:
     cluster = json.loads((stack.home / "cluster.json").read_text())
     spec = stack.get("service", service, "-n", namespace)["spec"]
@@ -303,7 +299,6 @@ def taken_gpu(stack: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("taken_gpu")
-@NOT_ASKED_YET
 def test_a_pod_that_cannot_be_placed_is_named_with_its_reason_by_status_while_up_waits(changed: Any) -> None:
     # The planner refuses a pool that is too small; that somebody else takes its GPU is beyond it.
     second = {"mistral-24b-second": DEFAULT_SERVICES["mistral-24b-fp8"]}
@@ -352,7 +347,6 @@ def broken_hub_stack(changed: Any) -> Iterator[Any]:
     changed.pulumi("destroy", "--yes", "--skip-preview", "--remove", stack="other")
 
 
-@NOT_ASKED_YET
 def test_a_seed_job_whose_hub_is_down_fails_in_words_and_no_service_is_made(broken_hub_stack: Any) -> None:
     done = broken_hub_stack.pulumi("up", "--yes", "--skip-preview", stack="other", check=False)
     assert done.returncode != 0
@@ -370,7 +364,6 @@ def test_a_stack_that_would_take_anothers_namespaces_is_refused(changed: Any) ->
     assert "belongs to stack 'local'" in done.stdout
 
 
-@NOT_ASKED_YET
 def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack: Any) -> None:
     record = json.loads((stack.home / "run" / "agent.json").read_text())
     subprocess.run(["kill", "-9", str(record["pid"])], check=True)
@@ -380,7 +373,6 @@ def test_a_killed_agent_is_noticed_and_the_next_up_brings_everything_back(stack:
     assert changes(stack) == {}
 
 
-@NOT_ASKED_YET
 def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: Any, stack: Any) -> None:
     configure(changed, services=services_with(maxModelLen=4096))
     changed.pulumi("up", "--yes", "--skip-preview")
@@ -395,6 +387,50 @@ def test_what_a_killed_up_left_half_made_does_not_hold_the_next_one_up(changed: 
     said = stack.demo("up").stdout
     assert all(service in said for service in SERVICES)
     stack.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_secret_that_somebody_deleted_is_made_again_by_the_next_up(stack: Any) -> None:
+    stack.kubectl("delete", "secret", "vllm-api-key", "-n", NAMESPACE)
+    stack.demo("up")
+    key = stack.outputs()["apiKey"]
+    assert all(chat(stack, service, key).status_code == 200 for service in SERVICES)
+
+
+def state(stack: Any) -> dict[str, Any]:
+    """Pulumi's checkpoint as it lies there: a command that reads it would wait for the lock of a killed one."""
+    found: dict[str, Any] = json.loads((stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json").read_text())
+    return found["checkpoint"]["latest"]  # type: ignore[no-any-return]
+
+
+def kill_pulumi_while_it_creates(stack: Any, kind: str) -> None:
+    """`demo up`, and `kill -9` of its pulumi once the state says that an object of this kind is being created."""
+    command = [sys.executable, "-m", "mistral_on_l4", "up"]
+    up = subprocess.Popen(command, cwd=stack.folder, env=dict(stack.environment), stdout=subprocess.DEVNULL)
+    try:
+        while not any(each["resource"]["type"].endswith(f":{kind}") for each in state(stack).get("pending_operations") or []):
+            assert up.poll() is None
+            time.sleep(0.02)
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        [pulumi] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "pulumi\n"]
+        subprocess.run(["kill", "-9", pulumi], check=True)
+        assert up.wait(60) != 0
+    finally:
+        up.kill()
+        up.wait()
+
+
+def test_a_killed_up_costs_no_object_and_no_data_in_any_later_up(stack: Any) -> None:
+    claims = {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]}
+    stack.kubectl("delete", "deployment", "private-ai-registry", "-n", "rhoai-model-registries")
+    kill_pulumi_while_it_creates(stack, "Deployment")
+    (stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json.attrs").write_text("")
+    stack.demo("up")
+    assert not state(stack).get("pending_operations")
+    made = stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"]
+    stack.demo("up")
+    assert stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"] == made
+    assert {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]} == claims
+    assert changes(stack) == {}
 
 
 def test_the_working_tree_is_as_clean_as_it_was(stack: Any) -> None:
@@ -455,47 +491,3 @@ def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> st
     finally:
         watchdog.cancel()
     raise AssertionError(f"{word!r} was not said within {seconds:.0f} s:\n{said[-4000:]}")
-
-
-def test_a_secret_that_somebody_deleted_is_made_again_by_the_next_up(stack: Any) -> None:
-    stack.kubectl("delete", "secret", "vllm-api-key", "-n", NAMESPACE)
-    stack.demo("up")
-    key = stack.outputs()["apiKey"]
-    assert all(chat(stack, service, key).status_code == 200 for service in SERVICES)
-
-
-def state(stack: Any) -> dict[str, Any]:
-    """Pulumi's checkpoint as it lies there: a command that reads it would wait for the lock of a killed one."""
-    found: dict[str, Any] = json.loads((stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json").read_text())
-    return found["checkpoint"]["latest"]  # type: ignore[no-any-return]
-
-
-def kill_pulumi_while_it_creates(stack: Any, kind: str) -> None:
-    """`demo up`, and `kill -9` of its pulumi once the state says that an object of this kind is being created."""
-    command = [sys.executable, "-m", "mistral_on_l4", "up"]
-    up = subprocess.Popen(command, cwd=stack.folder, env=dict(stack.environment), stdout=subprocess.DEVNULL)
-    try:
-        while not any(each["resource"]["type"].endswith(f":{kind}") for each in state(stack).get("pending_operations") or []):
-            assert up.poll() is None
-            time.sleep(0.02)
-        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
-        [pulumi] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "pulumi\n"]
-        subprocess.run(["kill", "-9", pulumi], check=True)
-        assert up.wait(60) != 0
-    finally:
-        up.kill()
-        up.wait()
-
-
-def test_a_killed_up_costs_no_object_and_no_data_in_any_later_up(stack: Any) -> None:
-    claims = {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]}
-    stack.kubectl("delete", "deployment", "private-ai-registry", "-n", "rhoai-model-registries")
-    kill_pulumi_while_it_creates(stack, "Deployment")
-    (stack.home / "pulumi-state/.pulumi/stacks/mistral-on-l4/local.json.attrs").write_text("")
-    stack.demo("up")
-    assert not state(stack).get("pending_operations")
-    made = stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"]
-    stack.demo("up")
-    assert stack.get("deployment", "private-ai-registry", "-n", "rhoai-model-registries")["metadata"]["uid"] == made
-    assert {item["metadata"]["uid"] for item in stack.get("pvc", "-A")["items"]} == claims
-    assert changes(stack) == {}
