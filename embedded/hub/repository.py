@@ -68,11 +68,11 @@ def prepare(root: Path, checkpoints: tuple[Checkpoint, ...]) -> dict[str, Reposi
 
 def open_all(root: Path) -> dict[str, Repository]:
     """Every repository that was published under `root`. Keyed by repository id."""
-    found = {}
+    by_id = {}
     for file in sorted(root.glob(f"*/*/{_INDEX}")):
         repository = _repository(json.loads(file.read_text()), file.parent)
-        found[repository.id] = repository
-    return found
+        by_id[repository.id] = repository
+    return by_id
 
 
 def add(root: Path, repository: str, source: Path) -> Repository:

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from embedded.hub import answers
-from embedded.hub.answers import Refusal, Signer
+from embedded.hub import responses
 from embedded.hub.repository import Entry, Repository
+from embedded.hub.responses import Refusal, Signer
 
 
 @dataclass(frozen=True)
@@ -138,21 +138,21 @@ class HubHandler(BaseHTTPRequestHandler):
         self._token()
         repository = self.server.content.repositories.get(f"{owner}/{name}")
         if repository is None:
-            raise answers.no_repository(f"{owner}/{name}")
+            raise responses.no_repository(f"{owner}/{name}")
         return repository
 
     def _admit(self, repository: Repository) -> None:
         token = self._token()
         if repository.gated and repository.id not in self.server.content.tokens.get(token or "", frozenset()):
-            raise answers.gate_closed(repository, known=token in self.server.content.tokens)
+            raise responses.gate_closed(repository, known=token in self.server.content.tokens)
 
     def _entry(self, repository: Repository, revision: str, path: str) -> tuple[Repository, Entry]:
         self._admit(repository)
         if not repository.knows(revision):
-            raise answers.no_revision(revision)
+            raise responses.no_revision(revision)
         entry = repository.entries.get(path)
         if entry is None:
-            raise answers.no_entry(repository, path)
+            raise responses.no_entry(repository, path)
         return repository, entry
 
     def _api(self, repository: Repository, rest: list[str]) -> None:
@@ -163,11 +163,11 @@ class HubHandler(BaseHTTPRequestHandler):
             self._admit(repository)
             self._json({})
         elif not repository.knows(revision):
-            raise answers.no_revision(revision)
+            raise responses.no_revision(revision)
         elif kind == "revision" and not below:
-            self._json(answers.info(repository, _flag(query, "blobs")))
+            self._json(responses.info(repository, _flag(query, "blobs")))
         elif kind == "tree":
-            self._json(answers.tree(repository, "/".join(below), _flag(query, "recursive")))
+            self._json(responses.tree(repository, "/".join(below), _flag(query, "recursive")))
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "Not found")
 
@@ -196,9 +196,9 @@ class HubHandler(BaseHTTPRequestHandler):
     def _stored(self, path: str, repository: str, digest: str) -> None:
         query = parse_qs(urlsplit(self.path).query)
         expires, signature = query.get("Expires", [""])[0], query.get("Signature", [""])[0]
-        found = self.server.content.repositories.get(repository)
-        entry = next((entry for entry in found.entries.values() if entry.sha256 == digest), None) if found else None
-        if found is None or entry is None or not self.server.signer.accepts(path, expires, signature, time.time()):
+        known = self.server.content.repositories.get(repository)
+        entry = next((entry for entry in known.entries.values() if entry.sha256 == digest), None) if known else None
+        if known is None or entry is None or not self.server.signer.accepts(path, expires, signature, time.time()):
             body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
             self._head(HTTPStatus.FORBIDDEN, {"Content-Type": "application/xml"}, body)
             return
@@ -206,11 +206,11 @@ class HubHandler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{entry.sha256[::-1]}"'}
         if not self.server.storage_origin:
             # On the hub's own address huggingface_hub 2 follows a HEAD's redirect, and wants the hub's headers there.
-            headers = {"ETag": f'"{entry.sha256}"', "X-Repo-Commit": found.commit}
-        self._file(found, entry, {**headers, "Cache-Control": "public, max-age=31536000"})
+            headers = {"ETag": f'"{entry.sha256}"', "X-Repo-Commit": known.commit}
+        self._file(known, entry, {**headers, "Cache-Control": "public, max-age=31536000"})
 
     def _file(self, repository: Repository, entry: Entry, headers: dict[str, str]) -> None:
-        part = answers.byte_range(self.headers.get("Range"), entry.size)
+        part = responses.byte_range(self.headers.get("Range"), entry.size)
         offset, count = part or (0, entry.size)
         headers |= {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
         if part:

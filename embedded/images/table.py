@@ -187,8 +187,8 @@ def _postgres_folder() -> Path | None:
 def _postgres_homes() -> list[Path]:
     """Debian's places, Red Hat's, and PATH's."""
     homes = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
-    if found := shutil.which("postgres"):
-        homes.append(Path(found).resolve().parent)
+    if server := shutil.which("postgres"):
+        homes.append(Path(server).resolve().parent)
     return homes
 
 

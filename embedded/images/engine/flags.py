@@ -175,10 +175,10 @@ def table(version: str) -> Table:
 
     name = "_".join(version.split(".")[:2])
     try:
-        found: Table = import_module(f"embedded.images.engine.flags_{name}").TABLE
+        flags: Table = import_module(f"embedded.images.engine.flags_{name}").TABLE
     except ModuleNotFoundError:
         raise LookupError(f"there is no table of vLLM {version}'s flags") from None
-    return found
+    return flags
 
 
 def parser(flags: Table, program: str) -> argparse.ArgumentParser:

@@ -109,10 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.server.registry
         if registry is None:
             return self._text(HTTPStatus.SERVICE_UNAVAILABLE, _NO_DATABASE)
-        found = routes.resolve(path)
-        if found is None:
+        route = routes.resolve(path)
+        if route is None:
             return self._text(HTTPStatus.NOT_FOUND, "404 page not found")
-        handlers, parent = found
+        handlers, parent = route
         if method not in handlers:
             # Nothing in this API can be deleted; the router of the real server answers an empty 405.
             return self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"", "text/plain", {"Allow": ", ".join(sorted(handlers))})

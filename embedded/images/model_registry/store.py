@@ -145,8 +145,8 @@ class Store:
             self._database.close()
 
     def _one(self, family: Family, where: str, values: tuple[Any, ...]) -> Row | None:
-        found = self._database.execute(f"{_select(family)} WHERE {where}", values).fetchone()
-        return _row(found) if found else None
+        row = self._database.execute(f"{_select(family)} WHERE {where}", values).fetchone()
+        return _row(row) if row else None
 
 
 def _select(family: Family) -> str:

@@ -103,10 +103,10 @@ def _file(entry: Entry) -> dict[str, Any]:
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """(first, count) of a Range header, None if there is none or it is not one simple range. Raises Refusal 416."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
-    if not found or found.groups() == ("", ""):
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
+    if not match or match.groups() == ("", ""):
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     start = max(0, size - int(last)) if not first else int(first)
     end = size - 1 if not first or not last else min(int(last), size - 1)
     if start > end:
