@@ -166,7 +166,8 @@ def test_whatever_two_crashes_left_behind_the_next_run_ends_in_the_same_registry
         job.Registry(url, patient()).register(wanted())
         expected = content(url)
     requests_of_a_first_run = 6
-    points = list(itertools.product(range(1, requests_of_a_first_run + 1), (False, True)))
+    # Dying before a request is sent leaves what dying after the answer to the one before it leaves.
+    points = [(1, False), *((at, True) for at in range(1, requests_of_a_first_run + 1))]
     died = 0
     for first, second in itertools.product(points, points):
         with fresh_registry() as url:
@@ -183,7 +184,7 @@ def test_a_crash_while_updating_ends_in_the_same_registry_too(fresh_registry: An
         job.Registry(url, patient()).register(wanted())
         job.Registry(url, patient()).register(newer)
         expected = content(url)
-    for at, after_answer in itertools.product(range(1, 7), (False, True)):
+    for at, after_answer in ((1, False), *((at, True) for at in range(1, 7))):
         with fresh_registry() as url:
             job.Registry(url, patient()).register(wanted())
             assert crash(url, at, after_answer, newer)
