@@ -29,13 +29,13 @@ def successions(before: Sequence[Running], settings: Settings, catalogue: Catalo
     where the old ones cannot all go first.
     """
     wanted = {service.name: service for service in settings.enabled_services}
-    known = {service.name for service in before}
+    known = {service.name: service for service in before}
     pairs: dict[str, Running] = {}
     for pool in settings.pools.groups:
         here = [service for service in wanted.values() if service.pool == pool.name]
         coming = [service for service in here if service.name not in known]
         leaving = [service for service in before if service.pool == pool.name and service.name not in wanted]
-        if not here or not leaving or not pool.count:
+        if not any(_needs_room(service, known.get(service.name)) for service in here) or not leaving or not pool.count:
             continue
         each = catalogue.instance(pool.instance_type).gpus
         sizes = [service.tensor_parallel_size for service in here]
@@ -51,6 +51,11 @@ def successions(before: Sequence[Running], settings: Settings, catalogue: Catalo
             )
         pairs |= paired
     return pairs
+
+
+def _needs_room(service: ServiceSettings, before: Running | None) -> bool:
+    """Whether the service takes GPUs of its pool that it does not hold already."""
+    return before is None or before.pool != service.pool or before.gpus < service.tensor_parallel_size
 
 
 def _paired(coming: Sequence[ServiceSettings], leaving: Sequence[Running]) -> Iterator[tuple[str, Running]]:

@@ -73,6 +73,11 @@ def test_one_that_grows_in_place_is_an_update_and_what_leaves_beside_it_cannot_w
         pairs(before, settings(("kept", "four", 4)))
 
 
+def test_what_was_added_by_mistake_goes_with_the_node_that_it_was_to_have() -> None:
+    before = [running("kept", "one", 1), running("mistake", "one", 1)]
+    assert pairs(before, settings(("kept", "one", 1), pools={"one": ("g6.2xlarge", 1)})) == {}
+
+
 def test_two_that_make_room_for_one_are_refused_in_one_line() -> None:
     before = [running("a", "four", 2), running("b", "four", 2)]
     with pytest.raises(PlanError, match="no room for big while b is still there"):
