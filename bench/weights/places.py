@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.hub.repository import Repository, add
+from embedded.hub.safetensors_file import Tensor, header
 from mistral_on_l4.manifests.scripts import sources
 
 HERE = Path(__file__).parent
@@ -76,6 +77,7 @@ def make_checkpoint(root: Path, name: str, shard_bytes: list[int]) -> Repository
         shard = f"model-{number:05d}-of-{len(shard_bytes):05d}.safetensors"
         weight_map[f"w{number}"] = shard
         with (source / shard).open("wb") as out:
+            out.write(header([Tensor("w", "F8_E4M3", (size,))]))
             for offset in range(0, size, 16 * MIB):
                 out.write(os.urandom(min(16 * MIB, size - offset)))
     (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))

@@ -40,23 +40,27 @@ class Tensor:
 
 def write(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
     """Writes one file; the same tensors and seed give the same bytes."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    with path.open("wb") as file:
+        file.write(header(tensors))
+        for tensor in tensors:
+            file.write(_content(tensor, random.Random(f"{seed}/{tensor.name}")))
+
+
+def header(tensors: Sequence[Tensor]) -> bytes:
+    """What comes before the tensors' bytes."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for tensor in tensors:
-        header[tensor.name] = {
+        entries[tensor.name] = {
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(entries, separators=(",", ":")).encode()
     # Data starts at a multiple of 8, as the reference writer pads it.
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for tensor in tensors:
-            file.write(_content(tensor, random.Random(f"{seed}/{tensor.name}")))
+    return len(text).to_bytes(8, "little") + text
 
 
 def _content(tensor: Tensor, source: random.Random) -> bytes:

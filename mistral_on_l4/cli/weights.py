@@ -29,7 +29,7 @@ from mistral_on_l4.manifests.object_store import NAME as MINIO
 _WRITER_SECRET = "weights-writer"
 _TLS_SECRET = "minio-tls"
 # A person waits: the job's patience would look like a hang.
-_LIMITS = Limits(attempts=3, stall_seconds=10.0)
+_LIMITS = Limits(outage_seconds=10.0, stall_seconds=10.0)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Verify or prune the checkpoints in the bucket.")
 

@@ -13,6 +13,9 @@ IMAGE_ROLES = ("engine", "minio", "mc", "jobs", "registry", "postgres")
 
 # RFC 1123 label, at most 63: what Kubernetes accepts as the name of a namespace, a Service or a label value.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# Safe in every S3 store and in a URL; names that begin with a dot are stores' own (.minio.sys, .sgwtmp). A file's name has at most
+# 255 bytes in stores that keep files, with ".unfinished.json" for the last one.
+_PREFIX_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 # KServe appends "-predictor" and Kubernetes a ReplicaSet and pod suffix to the service's name, within the 63 of a label.
 _MAX_SERVICE_NAME = 63 - len("-predictor")
 
@@ -41,8 +44,23 @@ def _prefix(value: str) -> str:
             f"{value!r} must end with '/': S3 lists by plain prefix, so {value!r} would also match '{value}-fp8/...'; "
             f"write {value + '/'!r}"
         )
-    if value.startswith("/") or "//" in value:
-        raise ValueError(f"{value!r} must not start with '/' or hold '//'")
+    names = value[:-1].split("/")
+    if any(name in ("", ".", "..") for name in names):
+        plain = "/".join(name for name in names if name not in ("", ".", ".."))
+        instead = f"; write {plain + '/'!r}" if plain else ""
+        raise ValueError(
+            f"{value!r} must not start with '/' or hold '//', './' or '../': stores read such paths differently{instead}"
+        )
+    for name in names:
+        if not _PREFIX_NAME.fullmatch(name):
+            raise ValueError(
+                f"{value!r} may hold letters, digits, '.', '_' and '-', no name in it may start with '.': {name!r} does not fit"
+            )
+    # Where the seed jobs keep what they know of each prefix, under its own name.
+    if names[0] == "_manifests" or names[-1].endswith(".unfinished"):
+        raise ValueError(
+            f"{value!r} is a name that the seed jobs use: '_manifests/' and names that end with '.unfinished' are theirs"
+        )
     return value
 
 

@@ -27,7 +27,7 @@ import requests
 
 from mistral_on_l4.jobs.cluster_api import SERVICE_ACCOUNT, Call, Json, in_cluster
 from mistral_on_l4.jobs.last_words import say_why
-from mistral_on_l4.jobs.trust import trust_extra_authority
+from mistral_on_l4.jobs.trust import Untrusted, trust_extra_authority
 
 API = "/api/model_registry/v1alpha3"
 MANAGED_BY = "mistral-on-l4-registration"
@@ -417,7 +417,7 @@ def main() -> int:
         trust_extra_authority()
         run(os.environ)
         return 0
-    except Failure as failure:
+    except (Failure, Untrusted) as failure:
         sentence = f"registration failed: {failure}"
     except Exception as error:  # the last line must name the reason, whatever it is
         sentence = f"registration failed: {type(error).__name__}: {error}"

@@ -15,7 +15,6 @@ it believes it (cost: those files, once, at the store's speed). Files that were 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -26,11 +25,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mistral_on_l4.jobs.last_words import say_why
-from mistral_on_l4.jobs.trust import trust_extra_authority
-from mistral_on_l4.jobs.weights_files import INDEX, HubFile, missing_shards, select
+from mistral_on_l4.jobs.trust import Untrusted, trust_extra_authority
+from mistral_on_l4.jobs.weights_checkpoint import check
+from mistral_on_l4.jobs.weights_files import HubFile, select
 from mistral_on_l4.jobs.weights_hub import Hub, Snapshot
 from mistral_on_l4.jobs.weights_lease import lease_for
-from mistral_on_l4.jobs.weights_limits import MIB, Failure, Interrupted, Limits, Stop, Stopped
+from mistral_on_l4.jobs.weights_limits import Failure, Interrupted, Limits, Stop, Stopped
 from mistral_on_l4.jobs.weights_progress import Progress, duration, gigabytes
 from mistral_on_l4.jobs.weights_record import Manifest, Notes, SeededFile, manifest_key, read_manifest, serves_file
 from mistral_on_l4.jobs.weights_store import Store, StoredObject
@@ -40,8 +40,7 @@ from mistral_on_l4.jobs.weights_verify import verify
 # As long as the Job itself may last: another writer may need all of it.
 _LEASE_SECONDS = 4 * 3600.0
 _LOOKERS = 8
-# Of 24 billion parameters: 30 kB.
-_MOST_INDEX_BYTES = 64 * MIB
+_STRANGERS_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -88,27 +87,43 @@ def finished_manifest(store: Store, order: Order) -> Manifest | None:
     manifest = read_manifest(store, order.prefix)
     if manifest is None or not manifest.serves(order.repository, order.revision):
         return None
-    problems = manifest.problems(store.objects(order.prefix))
+    objects = store.objects(order.prefix)
+    problems = manifest.problems(objects)
     for problem in problems:
         say(f"the manifest is there, but {problem}")
-    return None if problems else manifest
+    if problems:
+        return None
+    warn_of_strangers(manifest, objects)
+    return manifest
+
+
+def warn_of_strangers(manifest: Manifest, objects: Mapping[str, StoredObject]) -> None:
+    strangers = manifest.strangers(objects)
+    if strangers:
+        named = ", ".join(strangers[:_STRANGERS_NAMED]) + (" and others" if len(strangers) > _STRANGERS_NAMED else "")
+        say(
+            f"warning: {len(strangers)} objects below {manifest.prefix} are no part of the checkpoint, and every model server "
+            f"downloads them too: {named}; `demo weights prune` deletes them"
+        )
 
 
 def seed(order: Order, store: Store, limits: Limits, environment: Mapping[str, str], stop: Stop) -> Manifest:
     """All of it; the manifest that is in the bucket then. Raises Failure, Stopped."""
-    manifest = finished_manifest(store, order)
-    if manifest is None:
-        lease = lease_for(environment, order.bucket, order.prefix, stop, stop.because)
-        if lease is None:
-            return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
-        try:
-            lease.acquire(_LEASE_SECONDS, say)
-            # Another writer may have ended since the look above, without a wait.
-            manifest = finished_manifest(store, order)
-            if manifest is None:
-                return Seeding(order, store, limits, environment.get("HF_TOKEN") or None, stop).run()
-        finally:
-            lease.release()
+    hub = Hub(order.endpoint, environment.get("HF_TOKEN") or None, limits, stop)
+    with Progress(say, limits.report_seconds, lambda: hub.patience.waiting() or store.patience.waiting()) as progress:
+        manifest = finished_manifest(store, order)
+        if manifest is None:
+            lease = lease_for(environment, order.bucket, order.prefix, stop, stop.because)
+            if lease is None:
+                return Seeding(order, store, hub, limits, progress, stop).run()
+            try:
+                lease.acquire(_LEASE_SECONDS, say)
+                # Another writer may have ended since the look above, without a wait.
+                manifest = finished_manifest(store, order)
+                if manifest is None:
+                    return Seeding(order, store, hub, limits, progress, stop).run()
+            finally:
+                lease.release()
     say(
         f"nothing to do: {order.place} holds {manifest.repository} at {manifest.commit} "
         f"({len(manifest.files)} files, {gigabytes(manifest.size)}) since {manifest.finished}"
@@ -119,16 +134,16 @@ def seed(order: Order, store: Store, limits: Limits, environment: Mapping[str, s
 class Seeding:
     """One run that has something to do; the caller holds the prefix's lease."""
 
-    def __init__(self, order: Order, store: Store, limits: Limits, token: str | None, stop: Stop) -> None:
-        self._order, self._store, self._limits, self._stop = order, store, limits, stop
-        self._hub = Hub(order.endpoint, token, limits, stop)
+    def __init__(self, order: Order, store: Store, hub: Hub, limits: Limits, progress: Progress, stop: Stop) -> None:
+        self._order, self._store, self._hub = order, store, hub
+        self._limits, self._progress, self._stop = limits, progress, stop
 
     def run(self) -> Manifest:
         began = time.monotonic()
         order, store = self._order, self._store
         snapshot = self._hub.snapshot(order.repository, order.revision)
         files = select(order.repository, snapshot.files)
-        self._check_index(snapshot, files)
+        check(self._hub, snapshot, files)
         total = sum(file.size for file in files)
         say(f"{order.repository} at {snapshot.commit}: {len(files)} files, {gigabytes(total)}, to {order.place}")
         objects = store.objects(order.prefix)
@@ -137,13 +152,8 @@ class Seeding:
         present = {path: done.size for path, done in proven.items()} | {task.file.path: task.present_bytes() for task in tasks}
         if any(present.values()):
             say(f"the bucket already has {gigabytes(sum(present.values()))} of it, {len(proven)} files whole")
-        progress = Progress({file.path: file.size for file in files}, present, say, self._limits.report_seconds)
-        progress.start()
-        try:
-            transfer = Transfer(self._hub, snapshot, store, notes, self._limits, progress, self._stop)
-            proven |= transfer.run(tasks)
-        finally:
-            progress.stop()
+        self._progress.began({file.path: file.size for file in files}, present)
+        proven |= Transfer(self._hub, snapshot, store, notes, self._limits, self._progress, self._stop).run(tasks)
         manifest = Manifest(
             order.repository,
             order.revision,
@@ -153,30 +163,12 @@ class Seeding:
             tuple(proven[file.path] for file in files),
         )
         self._finish(manifest, notes)
-        seconds, came = time.monotonic() - began, progress.received_bytes
+        seconds, came = time.monotonic() - began, self._progress.received_bytes
         say(
             f"done: {order.place} holds {len(files)} files, {gigabytes(total)}, all proven; "
             f"{gigabytes(came)} came from the hub in {duration(seconds)} ({came / 1e6 / seconds:.1f} MB/s)"
         )
         return manifest
-
-    def _check_index(self, snapshot: Snapshot, files: tuple[HubFile, ...]) -> None:
-        """An index that names a shard which is not there would only be noticed by vLLM, on a GPU."""
-        index = next((file for file in files if file.path == INDEX), None)
-        if index is None:
-            return
-        if index.size > _MOST_INDEX_BYTES:
-            raise Failure(f"{INDEX} of {snapshot.repository} at {snapshot.commit} has {gigabytes(index.size)}: that is no index")
-        data = bytearray(index.size)
-        self._hub.read(snapshot, index, 0, memoryview(data))
-        try:
-            missing = missing_shards(json.loads(data), [file.path for file in files])
-        except (ValueError, AttributeError) as error:
-            raise Failure(f"{INDEX} of {snapshot.repository} at {snapshot.commit} is damaged: {error}") from error
-        if missing:
-            raise Failure(
-                f"{snapshot.repository} at {snapshot.commit} lacks {len(missing)} shards of its index, such as {missing[0]}"
-            )
 
     def _open_notes(self, files: tuple[HubFile, ...], objects: Mapping[str, StoredObject]) -> Notes:
         """The notes of an earlier run; what an older manifest proved goes into them, and that manifest goes away.
@@ -255,9 +247,7 @@ class Seeding:
         problems = manifest.problems(objects)
         if problems:
             raise Failure(f"{self._order.place} changed while it was written: {problems[0]}; run again")
-        strangers = manifest.strangers(objects)
-        if strangers:
-            say(f"warning: {len(strangers)} other objects below {prefix} go to every model server too, such as {strangers[0]}")
+        warn_of_strangers(manifest, objects)
         if self._stop.is_set():
             raise Stopped
         store.put(manifest_key(prefix), manifest.to_json())
@@ -274,7 +264,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     try:
         trust_extra_authority(environment)
         order, limits = Order.from_environment(environment), Limits.from_environment(environment)
-        store = Store(order.bucket, limits)
+        store = Store(order.bucket, limits, stop)
         mode = environment.get("WEIGHTS_MODE") or "seed"
         if mode == "seed":
             seed(order, store, limits, environment, stop)
@@ -288,7 +278,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         else:
             raise Failure(f"WEIGHTS_MODE {mode!r} is unknown: use seed or verify")
         return 0
-    except (Failure, Stopped) as ended:
+    except (Failure, Untrusted, Stopped) as ended:
         # The first reason counts: what fails after it fails because of it.
         reason = stop.reason or ended
         sentence = f"seeding failed: {str(reason) or 'stopped'}"

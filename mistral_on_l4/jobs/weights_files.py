@@ -6,13 +6,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mistral_on_l4.jobs.weights_limits import Failure
 
 INDEX = "model.safetensors.index.json"
 # Raised when the rules below change: a manifest made by older rules is then not trusted to be complete.
-SELECTION = 1
+SELECTION = 2
 
 _WANTED = re.compile(
     r"""(?!consolidated).*\.safetensors      # shards in Hugging Face's format, or a lone model.safetensors
@@ -81,9 +80,9 @@ def select(repository: str, files: Iterable[HubFile]) -> tuple[HubFile, ...]:
     return chosen
 
 
-def missing_shards(index: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Shards that the index names and the repository lacks."""
-    return sorted(set((index.get("weight_map") or {}).values()) - set(names))
+def missing_shards(weight_map: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """Shards that the index names and the repository lacks. weight_map: tensor -> shard."""
+    return sorted(set(weight_map.values()) - set(names))
 
 
 def combined_digest(files: Iterable[tuple[str, int, str]]) -> str:

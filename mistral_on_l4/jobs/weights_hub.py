@@ -19,8 +19,10 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 import urllib3.exceptions
 
-from mistral_on_l4.jobs.weights_files import HubFile
+from mistral_on_l4.jobs.trust import tls_problem
+from mistral_on_l4.jobs.weights_files import HubFile, selected
 from mistral_on_l4.jobs.weights_limits import Failure, Limits, Stop, Stopped
+from mistral_on_l4.jobs.weights_patience import Again, Patience
 
 _CHUNK_BYTES = 512 * 1024
 _CONNECT_SECONDS = 10.0
@@ -28,6 +30,7 @@ _CONNECT_SECONDS = 10.0
 _LONGEST_ASKED_SECONDS = 330.0
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNRESOLVED = "its name cannot be resolved"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -40,16 +43,8 @@ class Snapshot:
     files: tuple[HubFile, ...]
 
 
-class _Again(Exception):
-    """Worth another try. asked: seconds that the server wants to be left alone."""
-
-    def __init__(self, reason: str, asked: float | None = None) -> None:
-        super().__init__(reason)
-        self.asked = asked
-
-
-class _Expired(_Again):
-    """The signed URL is no longer valid."""
+class _Expired(Again):
+    """The signed URL is no longer valid, or the storage refuses all of them for now."""
 
 
 @dataclass
@@ -65,6 +60,7 @@ class Hub:
 
     def __init__(self, endpoint: str, token: str | None, limits: Limits, stop: Stop) -> None:
         self._endpoint = endpoint.rstrip("/")
+        self.patience = Patience(f"the hub at {self._endpoint}", "hub.endpoint", limits, stop)
         self._token = token
         self._limits = limits
         self._stop = stop
@@ -98,24 +94,31 @@ class Hub:
                 ) from error
             except HfHubHTTPError as error:
                 raise self._refusal(error.response, f"{repository} at {revision}") from error
+            except requests.JSONDecodeError as error:
+                raise Failure(
+                    f"{self._endpoint} does not answer in JSON, so it is no hub: set hub.endpoint to the address of one"
+                ) from error
             except (requests.RequestException, OSError) as error:
-                raise _Again(f"{self._endpoint} does not answer: {_reason(error)}") from error
+                raise self._broken(f"{repository} at {revision}", error) from error
 
-        info = self._persist(ask)
+        info = self.patience.call(ask)
         if not info.sha or not _COMMIT.fullmatch(info.sha):
             raise Failure(f"{self._endpoint} tells no commit for {repository} at {revision}")
         if _COMMIT.fullmatch(revision) and info.sha != revision:
             raise Failure(f"{self._endpoint} answers commit {info.sha} for {repository} at {revision}")
-        files = tuple(
-            HubFile(
-                sibling.rfilename,
-                int(sibling.lfs.size if sibling.lfs else sibling.size or 0),
-                sibling.lfs.sha256 if sibling.lfs else None,
-                None if sibling.lfs else sibling.blob_id,
+        return Snapshot(repository, info.sha, tuple(self._file(sibling) for sibling in info.siblings or []))
+
+    def _file(self, sibling: Any) -> HubFile:
+        """Of one entry of a listing. Raises Failure for one that could not be proven."""
+        size = sibling.lfs.size if sibling.lfs else sibling.size
+        sha256, git_sha1 = (sibling.lfs.sha256, None) if sibling.lfs else (None, sibling.blob_id)
+        # What stays behind needs no proof.
+        if selected(sibling.rfilename) and (size is None or not (sha256 or git_sha1)):
+            raise Failure(
+                f"{self.patience.name} tells no {'size' if size is None else 'digest'} of {sibling.rfilename}, so it could not be "
+                "proven: set hub.endpoint to one that answers ?blobs=true in full, such as https://huggingface.co"
             )
-            for sibling in info.siblings or []
-        )
-        return Snapshot(repository, info.sha, files)
+        return HubFile(sibling.rfilename, int(size or 0), sha256, git_sha1)
 
     def _gate(self, repository: str) -> str:
         page = f"{self._endpoint}/{repository}"
@@ -135,34 +138,25 @@ class Hub:
 
         arrived is told, after each piece, how many bytes are there. Raises Failure, Stopped.
         """
-        done = 0
-
-        def more() -> None:
-            nonlocal done
-            for count in self._range(snapshot, file, start + done, into[done:]):
-                done += count
-                arrived(done)
-
-        self._persist(more, progress=lambda: done)
-
-    def _persist(self, call: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-        """Calls until it works. Progress starts the count of tries again. Raises Failure after `attempts` in a row."""
-        tries, seen, renewed = 0, progress(), False
-        while True:
-            try:
-                return call()
-            except _Again as again:
-                # An expired URL needs no patience, once: the hub has a new one. A second refusal in a row does.
-                if isinstance(again, _Expired) and not renewed:
-                    renewed = True
-                    continue
-                if progress() - seen >= _CHUNK_BYTES:
-                    tries, renewed = 0, False
-                seen = progress()
-                tries += 1
-                if tries >= self._limits.attempts:
-                    raise Failure(f"{again}, {tries} times in a row") from again
-                self._stop.sleep(self._limits.pause(tries, again.asked))
+        done, renewed = 0, False
+        wait = self.patience.wait()
+        try:
+            while done < len(into):
+                try:
+                    for count in self._range(snapshot, file, start + done, into[done:]):
+                        done += count
+                        wait.brought(count)
+                        arrived(done)
+                        renewed = False
+                except Again as again:
+                    # An expired URL needs no patience, once: the hub has a new one. A second refusal in a row does.
+                    if isinstance(again, _Expired) and not renewed:
+                        renewed = True
+                        continue
+                    wait.after(again)
+            self.patience.answered = True
+        finally:
+            wait.over()
 
     def _range(self, snapshot: Snapshot, file: HubFile, start: int, into: memoryview) -> Any:
         """Yields the number of bytes put into `into`, as they come."""
@@ -175,7 +169,7 @@ class Hub:
                         raise Stopped
                     data = answer.raw.read1(min(_CHUNK_BYTES, count - done))
                     if not data:
-                        raise _Again(f"{file.path}: the hub cut the connection {count - done} bytes early")
+                        raise Again(file.path, f"cut the connection {count - done} bytes early")
                     into[done : done + len(data)] = data
                     done += len(data)
                     yield len(data)
@@ -183,7 +177,7 @@ class Hub:
                 # Reading the end hands the connection back to be used again; closing it early would not.
                 answer.raw.read()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Again(f"{file.path}: {_reason(error)}") from error
+            raise self._broken(file.path, error) from error
 
     def _open(self, snapshot: Snapshot, file: HubFile, start: int, count: int) -> requests.Response:
         with self._lock:
@@ -198,18 +192,19 @@ class Hub:
             answer = self._get(url, asked)
         if answer.status_code not in (200, 206):
             answer.close()
-            # What the hub itself refuses has a code; a store that refuses does so because its URL is no longer valid.
+            # What the hub itself refuses has a code; a storage that refuses does so because its URL is no longer valid.
             expired = answer.status_code in (400, 401, 403, 404, 410) and "X-Error-Code" not in answer.headers
             if answer.status_code not in _TRANSIENT:
                 with location.lock:
                     location.url = None if location.url == url else location.url
             if expired and url != self._page(snapshot, file):
-                raise _Expired(f"{file.path}: its storage answers {answer.status_code} to a fresh URL")
-            raise self._refusal(answer, file.path, snapshot.repository)
+                raise _Expired(file.path, f"answers {answer.status_code} from its storage, to a fresh URL")
+            where = "" if self._at_hub(url) else f" from its storage at {urlsplit(url).hostname}"
+            raise self._refusal(answer, file.path, snapshot.repository, where)
         problem = _range_problem(answer, start, count, file.size)
         if problem:
             answer.close()
-            raise _Again(f"{file.path}: {problem}")
+            raise Again(file.path, problem)
         return answer
 
     def _resolve(self, snapshot: Snapshot, file: HubFile, headers: dict[str, str]) -> tuple[str, requests.Response]:
@@ -226,7 +221,7 @@ class Hub:
             url = urljoin(url, answer.headers["Location"])
             answer.content  # noqa: B018  (a drained connection is used again)
             answer.close()
-        raise _Again(f"{file.path}: the hub redirects without end")
+        raise Again(file.path, "redirects without end")
 
     def _page(self, snapshot: Snapshot, file: HubFile) -> str:
         return f"{self._endpoint}/{snapshot.repository}/resolve/{snapshot.commit}/{quote(file.path)}"
@@ -248,7 +243,15 @@ class Hub:
 
         return origin(url) == origin(self._endpoint)
 
-    def _refusal(self, answer: Any, what: str, repository: str | None = None) -> Exception:
+    def _broken(self, what: str, error: Exception) -> Exception:
+        """The exception for no answer, or half of one."""
+        problem = tls_problem(error)
+        if problem and not self.patience.answered:
+            return Failure(f"{self.patience.name} {problem}")
+        said = _reason(error)
+        return Again(what, problem or f"does not answer ({said})", unresolved=said == _UNRESOLVED)
+
+    def _refusal(self, answer: Any, what: str, repository: str | None = None, where: str = "") -> Exception:
         """The exception for an answer that is no success."""
         code, status = answer.headers.get("X-Error-Code", ""), answer.status_code
         if code == "GatedRepo":
@@ -256,7 +259,10 @@ class Hub:
         said = answer.headers.get("X-Error-Message", "")
         text = f"{what}: the hub answers {status}{f' ({said})' if said else ''}"
         if status in _TRANSIENT:
-            return _Again(text, _asked(answer))
+            return Again(what, f"answers {status}{where}{f' ({said})' if said else ''}", _asked(answer))
+        if status == 403 and not code and not said:
+            # The hub gives a reason; what stands in front of it does not.
+            return Again(what, "answers 403 without a reason, as a CDN or a proxy in between does")
         if status == 401:
             return Failure(f"{text}: the configured token is not valid" if self._token else f"{text}: it wants a token (hubToken)")
         return Failure(text)
@@ -276,20 +282,20 @@ class _Slow:
             return
         rate = self._bytes / 1024 / seconds
         if rate < self._limits.slow_kib_per_second:
-            raise _Again(f"{path}: the hub sends only {rate:.1f} KiB/s over a connection")
+            raise Again(path, f"sends only {rate:.1f} KiB/s over a connection")
         self._since, self._bytes = time.monotonic(), 0
 
 
 def _range_problem(answer: requests.Response, start: int, count: int, size: int) -> str | None:
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        return "its storage encodes the content, so ranges mean nothing"
+        return "encodes the content, so ranges mean nothing"
     if answer.status_code == 200:
         if start == 0 and answer.headers.get("Content-Length") == str(size) == str(count):
             return None
-        return "its storage ignores ranges"
+        return "ignores ranges"
     wanted = f"bytes {start}-{start + count - 1}/{size}"
     got = answer.headers.get("Content-Range", "none")
-    return None if got == wanted else f"its storage sent range {got!r}, asked was {wanted!r}"
+    return None if got == wanted else f"sends range {got!r}, asked was {wanted!r}"
 
 
 def _asked(answer: Any) -> float | None:
@@ -327,5 +333,5 @@ def _reason(error: BaseException) -> str:
     if "refused" in text:
         return "connection refused"
     if "resolve" in text.lower() and "name" in text.lower():
-        return "its name cannot be resolved"
+        return _UNRESOLVED
     return names.get(kind, kind)

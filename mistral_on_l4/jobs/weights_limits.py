@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 MIB = 2**20
@@ -31,8 +32,9 @@ class Limits:
 
     connections: ranged reads from the hub at a time; uploads: part uploads at a time; part_mib: size of a part, MiB (a file
     that would have more than 10,000 parts gets larger ones); stall_seconds: a connection that brings nothing for so long is
-    given up, and so is one that stays below slow_kib_per_second for so long; attempts: tries of one part without any
-    progress; pause_seconds: before the second try, doubling from there; pause_most_seconds: end of the doubling.
+    given up, and so is one that stays below slow_kib_per_second for so long; outage_seconds: how long a hub or a store that
+    brings nothing is waited for; pause_seconds: before the second try, doubling from there; pause_most_seconds: end of the
+    doubling.
     """
 
     connections: int = 16
@@ -40,7 +42,8 @@ class Limits:
     part_mib: int = 16
     stall_seconds: float = 30.0
     slow_kib_per_second: float = 16.0
-    attempts: int = 8
+    # Of the four hours that the Job has (components/weights.py).
+    outage_seconds: float = 3600.0
     pause_seconds: float = 0.5
     pause_most_seconds: float = 30.0
     report_seconds: float = 5.0
@@ -81,14 +84,22 @@ class Limits:
 
     def pause(self, tries: int, asked: float | None = None) -> float:
         """Seconds to wait after `tries` fruitless tries, with jitter; at least what the server asked for."""
-        longest = min(self.pause_seconds * 2.0 ** (tries - 1), self.pause_most_seconds)
+        # No higher power: an hour's tries would overflow it.
+        longest = min(self.pause_seconds * 2.0 ** min(tries - 1, 30), self.pause_most_seconds)
         return max(longest * random.uniform(0.5, 1.0), asked or 0.0)
 
 
 class Stop:
-    """Says to every thread that it is over, and why: the first reason is the one that people are told."""
+    """Says to every thread that it is over, and why: the first reason is the one that people are told.
 
-    def __init__(self) -> None:
+    now, wait: the clock that pauses and outages are measured by, in seconds; tests have one that needs no waiting.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    ) -> None:
+        self.now = now
+        self._wait = wait
         self._event = threading.Event()
         self._lock = threading.Lock()
         self.reason: Failure | None = None
@@ -105,5 +116,5 @@ class Stop:
 
     def sleep(self, seconds: float) -> None:
         """Raises Stopped as soon as it is over."""
-        if self._event.wait(seconds):
+        if self._wait(self._event, seconds):
             raise Stopped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Self
 
 # A file's rate and ETA come from about this much of the past.
 _WINDOW_SECONDS = 15.0
@@ -25,23 +26,33 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts bytes per file. sizes: of all files; present: what the bucket held of each at the start."""
+    """Counts bytes per file, and says every few seconds how far it is. waiting: who is waited for now, if anybody is.
 
-    def __init__(
-        self, sizes: Mapping[str, int], present: Mapping[str, int], say: Callable[[str], None], every_seconds: float
-    ) -> None:
-        self._sizes, self._every, self.say = dict(sizes), every_seconds, say
-        self._have = {path: present.get(path, 0) for path in sizes}
+    with progress: ...; until `began` there are no bytes to speak of, and a line comes only when somebody is waited for.
+    """
+
+    def __init__(self, say: Callable[[str], None], every_seconds: float, waiting: Callable[[], str | None] = lambda: None) -> None:
+        self._every, self.say, self._waiting = every_seconds, say, waiting
+        self._sizes: dict[str, int] = {}
+        self._have: dict[str, int] = {}
         self.received_bytes = 0
         self._lock = threading.Lock()
-        self._past: list[tuple[float, dict[str, int]]] = [(time.monotonic(), dict(self._have))]
+        self._past: list[tuple[float, dict[str, int]]] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+    def began(self, sizes: Mapping[str, int], present: Mapping[str, int], now: float | None = None) -> None:
+        """sizes: of all files, bytes; present: what the bucket holds of each."""
+        with self._lock:
+            self._have = {path: present.get(path, 0) for path in sizes}
+            self._past = [(time.monotonic() if now is None else now, dict(self._have))]
+            self._sizes = dict(sizes)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join(timeout=1)
 
@@ -57,12 +68,16 @@ class Progress:
 
     def _run(self) -> None:
         while not self._done.wait(self._every):
-            self.say(self.line(time.monotonic()))
+            if line := self.line(time.monotonic()):
+                self.say(line)
 
-    def line(self, now: float) -> str:
+    def line(self, now: float) -> str | None:
         """ "progress 41% 8.20 of 20.10 GB, 312.4 MB/s, ETA 38 s | model-00004-of-00010.safetensors 62% ETA 4 s" """
+        waiting = self._waiting()
         with self._lock:
             have = dict(self._have)
+        if not have:
+            return waiting
         while len(self._past) > 1 and now - self._past[1][0] >= _WINDOW_SECONDS:
             self._past.pop(0)
         then, before = self._past[0]
@@ -72,7 +87,9 @@ class Progress:
         moving = {path: max(have[path] - before[path], 0) / seconds for path in have}
         rate = sum(moving.values())
         text = f"progress {_percent(done, total)} {gigabytes(done)} of {gigabytes(total)}, {rate / 1e6:.1f} MB/s"
-        text += f", ETA {duration((total - done) / rate)}" if rate else ", waiting for the hub"
+        # What nobody waits for and brings nothing is being read back or joined by the store.
+        text += f", ETA {duration((total - done) / rate)}" if rate else ""
+        text += f", {waiting}" if waiting else ""
         under_way = [path for path in have if have[path] > before[path] and have[path] < self._sizes[path]]
         parts = [
             f"{path} {_percent(have[path], self._sizes[path])} ETA {duration((self._sizes[path] - have[path]) / moving[path])}"

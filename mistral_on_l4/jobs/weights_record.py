@@ -7,6 +7,7 @@ checkpoint `mistral-24b/` has its manifest at `_manifests/mistral-24b.json`. Dow
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,10 +21,16 @@ FOLDER = "_manifests/"
 FORMAT = 1
 
 
+_UNFINISHED = ".unfinished"
+# Names that begin with a dot are the stores' own (.minio.sys, .sgwtmp), or lead elsewhere. The settings refuse the same
+# (config/fields.py), before anything starts.
+_PREFIX = re.compile(rf"(?!{FOLDER})([A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
+
+
 def manifest_key(prefix: str) -> str:
     """Key of the manifest of a prefix. Raises Failure for a prefix that is none."""
-    name = prefix.rstrip("/")
-    if not prefix.endswith("/") or not name or prefix.startswith(("/", FOLDER)) or "//" in prefix or ".." in prefix.split("/"):
+    name = prefix[:-1]
+    if not _PREFIX.fullmatch(prefix) or name.endswith(_UNFINISHED):
         raise Failure(f"prefix {prefix!r} must be a plain folder name that ends with '/', such as 'mistral-24b/'")
     return f"{FOLDER}{name}.json"
 
@@ -147,7 +154,7 @@ class Notes:
     @classmethod
     def read(cls, store: Store, prefix: str) -> Notes:
         """Notes that cannot be read are none: what they spoke of is then read back, or sent again."""
-        notes = cls(manifest_key(prefix).removesuffix(".json") + ".unfinished.json")
+        notes = cls(manifest_key(prefix).removesuffix(".json") + f"{_UNFINISHED}.json")
         try:
             document: dict[str, Any] = json.loads(store.read(notes.key) or b"{}")
             notes.done = {path: SeededFile(**file) for path, file in document.get("done", {}).items()}

@@ -3,32 +3,39 @@
 Every body that is sent carries a checksum which the server verifies: a store that is sent neither a checksum nor a signed hash
 keeps what a cut connection left behind, under the full size. Parts carry a CRC-32, which costs a third of the SHA-256 that signing
 a payload takes; it is signed with the other headers.
+
+Tries are counted here and not by boto3: its pauses end after a minute, and nothing wakes them when the pod is to go.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import botocore
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import BotoCoreError
 
-from mistral_on_l4.jobs.weights_limits import Failure, Limits
+from mistral_on_l4.jobs.weights_limits import Failure, Limits, Stop
+from mistral_on_l4.jobs.weights_patience import Again, Patience
+from mistral_on_l4.jobs.weights_refusals import REFUSALS, NoStore, Refusals, code_of, refuse_strangers
 
 _READ_BYTES = 1024 * 1024
 _LOOKERS = 8
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
-# The last but one is versitygw's word for an unknown key.
-_REFUSED = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "InvalidToken", "ExpiredToken", "XAdminUserNotFound", "403"}
-)
-_FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
+_GONE = _MISSING | {"NoSuchUpload"}
+# Damaged on the way, which the server has noticed.
+_DAMAGED = frozenset({"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch"})
+_DAMAGED_TRIES = 3
+# The first that lets a client choose its checksums (Config.request_checksum_calculation).
+_OLDEST_BOTOCORE = (1, 36)
 
 
 class UploadGone(Exception):
@@ -67,13 +74,22 @@ def joined_etag(parts: list[Part]) -> str | None:
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
+class _Known(Exception):
+    """A refusal that the caller expects."""
+
+    def __init__(self, code: str, error: Exception) -> None:
+        super().__init__(str(error))
+        self.code = code
+
+
 class Store:
-    """The bucket. Raises Failure with the cause for whatever the server refuses for good."""
+    """The bucket. Raises Failure with the cause for whatever the server refuses for good, Stopped while it waits."""
 
     def __init__(
         self,
         bucket: str,
         limits: Limits,
+        stop: Stop | None = None,
         *,
         endpoint: str | None = None,
         keys: tuple[str, str] | None = None,
@@ -83,11 +99,19 @@ class Store:
         authority: file with the CA of an https endpoint, else AWS_CA_BUNDLE or the usual ones.
         """
         self.bucket = bucket
+        if tuple(map(int, botocore.__version__.split(".")[:2])) < _OLDEST_BOTOCORE:
+            raise Failure(
+                f"this image has botocore {botocore.__version__}, and {'.'.join(map(str, _OLDEST_BOTOCORE))} or newer is needed: "
+                "set images.overrides.jobs to a newer kserve/storage-initializer"
+            )
+
+        # Of its own: boto3 keeps one for the process, with the credentials that it found first.
+        session = boto3.session.Session()
 
         def client(read_seconds: float) -> Any:
             config = Config(
                 signature_version="s3v4",
-                retries={"mode": "standard", "total_max_attempts": limits.attempts},
+                retries={"mode": "standard", "total_max_attempts": 1},
                 connect_timeout=5,
                 read_timeout=read_seconds,
                 max_pool_connections=limits.uploads + limits.connections,
@@ -97,9 +121,12 @@ class Store:
                 response_checksum_validation="when_required",
             )
             access, secret = keys or (None, None)
-            return boto3.client(
+            made = session.client(
                 "s3", config=config, endpoint_url=endpoint, aws_access_key_id=access, aws_secret_access_key=secret, verify=authority
             )
+            # Registered for any service, it comes before boto3's own for S3, which makes a 500 of a 200 that is no XML.
+            made.meta.events.register("before-parse.*.*", refuse_strangers)
+            return made
 
         try:
             self._client = client(max(limits.stall_seconds, 60.0))
@@ -107,74 +134,102 @@ class Store:
             self._patient = client(900.0)
         except (BotoCoreError, ValueError) as error:
             raise Failure(f"the S3 client cannot be made: {error}") from error
-        self._endpoint = str(self._client.meta.endpoint_url)
+        self._refusals = Refusals(bucket, str(self._client.meta.endpoint_url))
+        self.patience = Patience(self._refusals.store, "objectStore.endpoint", limits, stop or Stop())
+        # Operations that the store has done at least once.
+        self._worked: set[str] = set()
+
+    def _ask(self, operation: str, doing: str, known: Collection[str] = (), client: Any = None, **arguments: Any) -> Any:
+        """Calls an operation until it is answered. doing: an infinitive, for errors; known: codes that raise _Known."""
+        call = getattr(client or self._client, operation)
+
+        def once() -> Any:
+            try:
+                answer = call(Bucket=self.bucket, **arguments)
+            except REFUSALS as error:
+                if code_of(error) in known:
+                    self._worked.add(operation)
+                    raise _Known(code_of(error), error) from error
+                raise self._judged(error, operation, doing) from error
+            self._worked.add(operation)
+            return answer
+
+        return self.patience.call(once)
+
+    def _judged(self, error: Exception, operation: str, doing: str) -> Failure | Again:
+        return self._refusals.judged(error, doing, operation in self._worked)
+
+    def _etag(self, answer: Any, operation: str, doing: str) -> str:
+        """Of an answer, without quotes; one that has none is not a store's. Raises Failure."""
+        if not answer.get("ETag"):
+            self._worked.discard(operation)
+            raise self._judged(NoStore("no ETag"), operation, doing)
+        return str(answer["ETag"]).strip('"')
 
     # -- objects -------------------------------------------------------------------------------------------------------
 
     def objects(self, prefix: str) -> dict[str, StoredObject]:
         """Every object under a prefix, by key."""
         objects: dict[str, StoredObject] = {}
-        try:
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for item in page.get("Contents", []):
-                    objects[item["Key"]] = StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
-        except (ClientError, BotoCoreError) as error:
-            raise self.failure(error, f"list {prefix}") from error
-        return objects
+        more: dict[str, str] = {}
+        while True:
+            page = self._ask("list_objects_v2", f"list {prefix}", Prefix=prefix, **more)
+            for item in page.get("Contents", []):
+                objects[item["Key"]] = StoredObject(item["Key"], item["Size"], item.get("ETag", "").strip('"'))
+            if not page.get("NextContinuationToken"):
+                return objects
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def head(self, key: str) -> StoredObject | None:
         try:
-            answer = self._client.head_object(Bucket=self.bucket, Key=key)
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise self.failure(error, f"look at {key}") from error
-        except BotoCoreError as error:
-            raise self.failure(error, f"look at {key}") from error
+            answer = self._ask("head_object", f"look at {key}", _MISSING, Key=key)
+        except _Known:
+            return None
         return StoredObject(key, answer["ContentLength"], answer.get("ETag", "").strip('"'))
 
     def read(self, key: str) -> bytes | None:
         """A small object whole, None if there is none."""
+        doing = f"read {key}"
+
+        def once() -> bytes:
+            body = self._ask("get_object", doing, _MISSING, Key=key)["Body"]
+            try:
+                content: bytes = body.read()
+            except REFUSALS as error:
+                raise self._judged(error, "get_object", doing) from error
+            return content
+
         try:
-            body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-            return body
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise self.failure(error, f"read {key}") from error
-        except BotoCoreError as error:
-            raise self.failure(error, f"read {key}") from error
+            return self.patience.call(once)
+        except _Known:
+            return None
 
     def stream(self, key: str, size: int) -> Iterator[bytes]:
         """The bytes of an object in order; goes on where a connection ended."""
-        done, cuts = 0, 0
-        while done < size:
-            before = done
-            try:
-                body = self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={done}-{size - 1}")["Body"]
-                while data := body.read(_READ_BYTES):
-                    done += len(data)
-                    yield data
-            except (ClientError, BotoCoreError) as error:
-                cuts = cuts + 1 if done == before else 0
-                if isinstance(error, ClientError) or cuts > 3:
-                    raise self.failure(error, f"read {key}") from error
+        done, wait, doing = 0, self.patience.wait(), f"read {key}"
+        try:
+            while done < size:
+                try:
+                    body = self._ask("get_object", doing, Key=key, Range=f"bytes={done}-{size - 1}")["Body"]
+                    while data := body.read(_READ_BYTES):
+                        done += len(data)
+                        wait.brought(len(data))
+                        yield data
+                except REFUSALS as error:
+                    again = self._judged(error, "get_object", doing)
+                    if isinstance(again, Failure):
+                        raise again from error
+                    wait.after(again)
+        finally:
+            wait.over()
 
     def put(self, key: str, data: bytes | bytearray, metadata: Mapping[str, str] | None = None) -> StoredObject:
         digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        try:
-            answer = self._client.put_object(
-                Bucket=self.bucket, Key=key, Body=data, ChecksumSHA256=digest, Metadata=dict(metadata or {})
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise self.failure(error, f"write {key}") from error
-        return StoredObject(key, len(data), answer["ETag"].strip('"'))
+        answer = self._ask("put_object", f"write {key}", Key=key, Body=data, ChecksumSHA256=digest, Metadata=dict(metadata or {}))
+        return StoredObject(key, len(data), self._etag(answer, "put_object", f"write {key}"))
 
     def delete(self, key: str) -> None:
-        try:
-            self._client.delete_object(Bucket=self.bucket, Key=key)
-        except (ClientError, BotoCoreError) as error:
-            raise self.failure(error, f"delete {key}") from error
+        self._ask("delete_object", f"delete {key}", Key=key)
 
     # -- uploads -------------------------------------------------------------------------------------------------------
 
@@ -183,10 +238,7 @@ class Store:
 
         MinIO lists uploads only for a prefix that is a whole key: see `all_uploads`.
         """
-        try:
-            answer = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix)
-        except (ClientError, BotoCoreError) as error:
-            raise self.failure(error, f"list uploads of {prefix}") from error
+        answer = self._ask("list_multipart_uploads", f"list uploads of {prefix}", Prefix=prefix)
         return [(item["Key"], item["UploadId"]) for item in answer.get("Uploads", [])]
 
     def all_uploads(self, prefix: str, keys: Iterable[str]) -> set[tuple[str, str]]:
@@ -198,53 +250,60 @@ class Store:
         return unfinished
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        try:
-            answer = self._client.create_multipart_upload(
-                Bucket=self.bucket, Key=key, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise self.failure(error, f"begin {key}") from error
+        answer = self._ask("create_multipart_upload", f"begin {key}", Key=key, Metadata=dict(metadata), ChecksumAlgorithm="CRC32")
+        if not answer.get("UploadId"):
+            self._worked.discard("create_multipart_upload")
+            raise self._judged(NoStore("no upload id"), "create_multipart_upload", f"begin {key}")
         return str(answer["UploadId"])
 
     def parts(self, key: str, upload: str) -> list[Part] | None:
-        """Parts that arrived with a checksum, None if there is no such upload."""
-        parts = []
-        try:
-            pages = self._client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload)
-            for page in pages:
-                for item in page.get("Parts", []):
-                    if item.get("ChecksumCRC32"):
-                        parts.append(Part(item["PartNumber"], item["Size"], item["ETag"].strip('"'), item["ChecksumCRC32"]))
-        except ClientError as error:
-            if _code(error) in {"NoSuchUpload", *_MISSING}:
+        """Parts that arrived with a checksum. None if there is no such upload, or one whose parts may have none."""
+        parts: list[Part] = []
+        bare = 0
+        more: dict[str, Any] = {}
+        while True:
+            try:
+                page = self._ask("list_parts", f"list parts of {key}", _GONE, Key=key, UploadId=upload, **more)
+            except _Known:
                 return None
-            raise self.failure(error, f"list parts of {key}") from error
-        except BotoCoreError as error:
-            raise self.failure(error, f"list parts of {key}") from error
-        return parts
+            # Not every server says which algorithm an upload was begun with.
+            if page.get("ChecksumAlgorithm", "CRC32") != "CRC32":
+                return None
+            for item in page.get("Parts", []):
+                if item.get("ChecksumCRC32"):
+                    parts.append(Part(item["PartNumber"], item["Size"], item["ETag"].strip('"'), item["ChecksumCRC32"]))
+                else:
+                    bare += 1
+            if not page.get("IsTruncated") or not page.get("NextPartNumberMarker"):
+                return None if bare and not parts else parts
+            more = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
     def put_part(self, key: str, upload: str, number: int, data: bytearray, crc: int | None = None) -> Part:
         """crc: the data's CRC-32, if it is known already. Raises UploadGone, Failure."""
         crc32 = crc32_text(zlib.crc32(data) if crc is None else crc)
-        for tries in range(3):
+        doing, damaged = f"write part {number} of {key}", 0
+        arguments = {"Key": key, "UploadId": upload, "PartNumber": number, "Body": data, "ChecksumCRC32": crc32}
+
+        def once() -> Any:
+            nonlocal damaged
             try:
-                answer = self._client.upload_part(
-                    Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=data, ChecksumCRC32=crc32
-                )
-                return Part(number, len(data), answer["ETag"].strip('"'), crc32)
-            except ClientError as error:
-                if _code(error) == "NoSuchUpload":
-                    raise UploadGone(f"{key}: the store no longer has its upload") from error
-                # Damaged on the way, which the server has noticed.
-                if _code(error) in {"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch"} and tries < 2:
-                    continue
-                raise self.failure(error, f"write part {number} of {key}") from error
-            except BotoCoreError as error:
+                return self._client.upload_part(Bucket=self.bucket, **arguments)
+            except REFUSALS as error:
+                code = code_of(error)
                 # A server may cut the connection on which an upload's part comes that it no longer knows.
-                if self.parts(key, upload) is None:
+                if code == "NoSuchUpload" or (not code and self.parts(key, upload) is None):
                     raise UploadGone(f"{key}: the store no longer has its upload") from error
-                raise self.failure(error, f"write part {number} of {key}") from error
-        raise AssertionError("unreachable")
+                # It was begun by something that sent no checksums; the store takes none into it.
+                if code == "InvalidRequest" and "checksum" in str(error).lower():
+                    raise UploadGone(f"{key}: its upload was begun without checksums") from error
+                damaged += code in _DAMAGED
+                if code in _DAMAGED and damaged < _DAMAGED_TRIES:
+                    raise Again(f"cannot {doing}", f"says that it was damaged on the way ({code})") from error
+                raise self._judged(error, "upload_part", doing) from error
+
+        answer = self.patience.call(once)
+        self._worked.add("upload_part")
+        return Part(number, len(data), self._etag(answer, "upload_part", doing), crc32)
 
     def complete(self, key: str, upload: str, parts: list[Part]) -> StoredObject:
         """Joins the parts; the object as the server then has it. Raises UploadGone if there is none of that size, Failure.
@@ -252,20 +311,23 @@ class Store:
         A server that died in the middle answers 200 to the next try, and has lost the object: so it is looked at.
         """
         listed = [{"PartNumber": part.number, "ETag": f'"{part.etag}"', "ChecksumCRC32": part.crc32} for part in parts]
+        known = {"InvalidPart", "InvalidPartOrder", "InternalError", "NoSuchUpload"}
         told = None
         try:
-            told = self._patient.complete_multipart_upload(
-                Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
-            )["ETag"].strip('"')
-        except ClientError as error:
-            code = _code(error)
-            if code in {"InvalidPart", "InvalidPartOrder", "InternalError"}:
-                raise UploadGone(f"{key}: the store cannot join its parts ({code})") from error
+            answer = self._ask(
+                "complete_multipart_upload",
+                f"complete {key}",
+                known,
+                self._patient,
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": listed},
+            )
+            told = str(answer.get("ETag", "")).strip('"')
+        except _Known as known_error:
             # NoSuchUpload may follow a first try whose answer got lost: then the object is there.
-            if code != "NoSuchUpload":
-                raise self.failure(error, f"complete {key}") from error
-        except BotoCoreError as error:
-            raise self.failure(error, f"complete {key}") from error
+            if known_error.code != "NoSuchUpload":
+                raise UploadGone(f"{key}: the store cannot join its parts ({known_error.code})") from known_error
         stored = self.head(key)
         size = sum(part.size for part in parts)
         if stored is None or stored.size != size or stored.etag not in {told, joined_etag(parts)}:
@@ -273,35 +335,5 @@ class Store:
         return stored
 
     def abort(self, key: str, upload: str) -> None:
-        try:
-            self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
-        except ClientError as error:
-            if _code(error) not in {"NoSuchUpload", *_MISSING}:
-                raise self.failure(error, f"abort the upload of {key}") from error
-        except BotoCoreError as error:
-            raise self.failure(error, f"abort the upload of {key}") from error
-
-    # -- refusals ------------------------------------------------------------------------------------------------------
-
-    def failure(self, error: Exception, doing: str) -> Failure:
-        """One sentence for what the store or the way to it did."""
-        place = f"the S3 store at {self._endpoint}"
-        if isinstance(error, NoCredentialsError):
-            return Failure(f"no credentials for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        if isinstance(error, EndpointConnectionError):
-            return Failure(f"{place} cannot be reached (connection refused or no such host)")
-        if not isinstance(error, ClientError):
-            return Failure(f"cannot {doing}: {place} does not answer ({type(error).__name__})")
-        code, message = _code(error), error.response.get("Error", {}).get("Message", "")
-        if code == "NoSuchBucket":
-            return Failure(f"bucket {self.bucket!r} does not exist on {place}")
-        if code in _FULL or "no space left" in message.lower():
-            return Failure(f"{place} has no space left: enlarge its volume or prune old checkpoints ({code})")
-        if code in _REFUSED:
-            return Failure(f"{place} refuses the credentials, or their right to {doing} in bucket {self.bucket} ({code})")
-        tries = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) + 1
-        return Failure(f"cannot {doing}: {place} answers {code}" + (f" ({message})" if message else "") + f", {tries} tries")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+        with contextlib.suppress(_Known):
+            self._ask("abort_multipart_upload", f"abort the upload of {key}", _GONE, Key=key, UploadId=upload)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from embedded.hub.repository import Repository
+from embedded.hub.repository import Repository, add
 from embedded.hub.server import HubContent
 from embedded.hub.trouble import Trouble, TroubledHub
 
@@ -23,6 +23,10 @@ pytestmark = pytest.mark.embedded
 PREFIX = "mistral-24b/"
 SHARD = "model-00002-of-00003.safetensors"
 MIB = 2**20
+# Files are looked into before they are brought: a trouble beyond what that look reads comes a second time, to the content.
+AFTER_HEADER = 20_000
+# Where nothing comes back, a test need not wait for long.
+BRIEF = {"WEIGHTS_OUTAGE_SECONDS": "3"}
 
 
 def failed(run: Any, s3: Any, *words: str) -> None:
@@ -91,17 +95,21 @@ def test_429_is_waited_out_for_as_long_as_the_hub_asks(seeder: Any, hub: Trouble
 
 def test_a_burst_of_500_is_sat_out(seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]) -> None:
     hub.troubles = [Trouble("status", "/cdn/", times=6, status=500), Trouble("status", "/api/models", times=2, status=503)]
-    assert seeder.run(WEIGHTS_ATTEMPTS="8").code == 0
+    assert seeder.run().code == 0
     assert_seeded()
 
 
 def test_a_hub_that_stays_broken_is_given_up_with_its_answer(seeder: Any, s3: Any, hub: TroubledHub) -> None:
     hub.troubles = [Trouble("status", "/cdn/", times=10_000, status=502)]
-    failed(seeder.run(), s3, "the hub answers 502", "3 times in a row")
+    failed(seeder.run(**BRIEF), s3, f"the hub at {hub.url} answers 502", "for 3 s")
 
 
 def test_a_hub_that_is_not_there_is_named(seeder: Any, s3: Any) -> None:
-    failed(seeder.run(HF_ENDPOINT="http://127.0.0.43:1"), s3, "http://127.0.0.43:1 does not answer")
+    failed(
+        seeder.run(HF_ENDPOINT="http://127.0.0.43:1", **BRIEF),
+        s3,
+        "the hub at http://127.0.0.43:1 does not answer (connection refused), for 3 s; check hub.endpoint",
+    )
 
 
 def test_a_cut_body_goes_on_where_it_ended(
@@ -115,20 +123,20 @@ def test_a_cut_body_goes_on_where_it_ended(
 
 
 def test_wrong_bytes_fail_the_job_and_name_the_file(seeder: Any, s3: Any, hub: TroubledHub) -> None:
-    hub.troubles = [Trouble("flip", SHARD, after_bytes=100)]
+    hub.troubles = [Trouble("flip", SHARD, times=2, after_bytes=AFTER_HEADER)]
     failed(seeder.run(), s3, SHARD, "is damaged: its SHA-256 is")
     assert PREFIX + SHARD not in list(s3.keys())
     assert not [upload for upload in s3.uploads() if upload["Key"].endswith(SHARD)]
 
 
 def test_wrong_bytes_in_a_small_file_fail_the_job_too(seeder: Any, s3: Any, hub: TroubledHub) -> None:
-    hub.troubles = [Trouble("flip", "config.json", after_bytes=3)]
+    hub.troubles = [Trouble("flip", "config.json", times=2, after_bytes=3)]
     failed(seeder.run(), s3, "config.json", "git SHA-1")
     assert f"{PREFIX}config.json" not in list(s3.keys())
 
 
 def test_the_run_after_wrong_bytes_repairs_it(seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]) -> None:
-    hub.troubles = [Trouble("flip", SHARD, after_bytes=100)]
+    hub.troubles = [Trouble("flip", SHARD, times=2, after_bytes=AFTER_HEADER)]
     assert seeder.run().code == 1
     assert seeder.run().code == 0
     assert_seeded()
@@ -137,7 +145,7 @@ def test_the_run_after_wrong_bytes_repairs_it(seeder: Any, hub: TroubledHub, ass
 def test_wrong_bytes_before_a_kill_are_found_by_reading_back(
     seeder: Any, s3: Any, hub: TroubledHub, proxy: Any, assert_seeded: Callable[..., None]
 ) -> None:
-    hub.troubles = [Trouble("flip", SHARD, after_bytes=100)]
+    hub.troubles = [Trouble("flip", SHARD, times=2, after_bytes=AFTER_HEADER)]
 
     def hook(method: str, path: str) -> int | None:
         # All parts of that shard are there and their digest is known to be wrong: the kill comes just before the abort.
@@ -155,13 +163,13 @@ def test_wrong_bytes_before_a_kill_are_found_by_reading_back(
 
 
 def test_a_stall_is_noticed_and_gone_around(seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]) -> None:
-    hub.troubles = [Trouble("stall", SHARD, after_bytes=MIB)]
+    hub.troubles = [Trouble("stall", SHARD, times=2, after_bytes=MIB)]
     assert seeder.run().code == 0
     assert_seeded()
 
 
 def test_a_slow_drip_is_noticed_and_gone_around(seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]) -> None:
-    hub.troubles = [Trouble("drip", SHARD, after_bytes=MIB, seconds=0.1)]
+    hub.troubles = [Trouble("drip", SHARD, times=2, after_bytes=MIB, seconds=0.1)]
     began = time.monotonic()
     assert seeder.run().code == 0
     assert time.monotonic() - began < 20
@@ -170,7 +178,7 @@ def test_a_slow_drip_is_noticed_and_gone_around(seeder: Any, hub: TroubledHub, a
 
 def test_a_hub_that_only_drips_is_given_up_with_its_rate(seeder: Any, s3: Any, hub: TroubledHub) -> None:
     hub.troubles = [Trouble("drip", SHARD, times=10_000, after_bytes=0, seconds=0.1)]
-    failed(seeder.run(), s3, SHARD, "the hub sends only", "KiB/s")
+    failed(seeder.run(**BRIEF), s3, SHARD, "sends only", "KiB/s")
 
 
 def test_an_expired_url_is_asked_for_again(seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]) -> None:
@@ -181,7 +189,7 @@ def test_an_expired_url_is_asked_for_again(seeder: Any, hub: TroubledHub, assert
 
 def test_a_redirect_to_urls_that_are_always_expired_is_given_up(seeder: Any, s3: Any, hub: TroubledHub) -> None:
     hub.signer.valid_seconds = -10
-    failed(seeder.run(), s3, "its storage answers 403 to a fresh URL")
+    failed(seeder.run(**BRIEF), s3, "answers 403 from its storage, to a fresh URL")
 
 
 def test_urls_that_expire_while_a_file_is_read_are_renewed(
@@ -202,6 +210,18 @@ def test_an_index_that_names_a_missing_shard_is_found_before_anything_is_written
     assert s3.keys(PREFIX) == {}
 
 
+def test_a_shard_whose_header_does_not_parse_is_found_before_anything_is_written(
+    seeder: Any, s3: Any, hub: TroubledHub, repository: Repository, tmp_path: Path
+) -> None:
+    source = tmp_path / "noise"
+    shutil.copytree(repository.folder, source)
+    (source / SHARD).write_bytes(b"<!doctype html>" * 1000)
+    broken = add(tmp_path / "hub", repository.id, source)
+    hub.content = HubContent({broken.id: broken})
+    failed(seeder.run(), s3, SHARD, "is no safetensors file: its header would have")
+    assert s3.keys(PREFIX) == {}
+
+
 # -- the store ---------------------------------------------------------------------------------------------------------
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -218,7 +238,7 @@ def test_503_slow_down_is_waited_out(seeder: Any, proxy: Any, assert_seeded: Cal
         return None
 
     proxy.hook = hook
-    run = seeder.run(AWS_ENDPOINT_URL=proxy.url, WEIGHTS_ATTEMPTS="6")
+    run = seeder.run(AWS_ENDPOINT_URL=proxy.url)
     assert run.code == 0, run.output
     assert left == [0]
     assert_seeded()
@@ -227,18 +247,18 @@ def test_503_slow_down_is_waited_out(seeder: Any, proxy: Any, assert_seeded: Cal
 def test_a_store_that_only_says_slow_down_is_given_up(seeder: Any, s3: Any, proxy: Any) -> None:
     proxy.answers[503] = _SLOW_DOWN
     proxy.hook = lambda method, path: 503 if "partNumber=2" in path else None
-    failed(seeder.run(AWS_ENDPOINT_URL=proxy.url), s3, "cannot write part 2 of", "SlowDown")
+    failed(seeder.run(AWS_ENDPOINT_URL=proxy.url, **BRIEF), s3, "cannot write part 2 of", "SlowDown")
 
 
 def test_a_store_that_refuses_connections_is_named(seeder: Any, s3: Any) -> None:
-    failed(seeder.run(AWS_ENDPOINT_URL="http://127.0.0.42:1"), s3, "http://127.0.0.42:1 cannot be reached")
+    failed(seeder.run(AWS_ENDPOINT_URL="http://127.0.0.42:1", **BRIEF), s3, "http://127.0.0.42:1 cannot be reached")
 
 
 def test_a_store_that_dies_midway_is_named_and_the_next_run_goes_on(
     seeder: Any, s3: Any, hub: TroubledHub, assert_seeded: Callable[..., None]
 ) -> None:
     hub.bytes_per_second = 2e6
-    seeder.start(WEIGHTS_CONNECTIONS="6")
+    seeder.start(WEIGHTS_CONNECTIONS="6", **BRIEF)
     end = time.monotonic() + 20
     while not s3.uploads() and time.monotonic() < end:
         time.sleep(0.02)
@@ -251,6 +271,50 @@ def test_a_store_that_dies_midway_is_named_and_the_next_run_goes_on(
     hub.bytes_per_second = None
     assert seeder.run().code == 0
     assert_seeded()
+
+
+def test_an_outage_of_the_store_is_waited_out_and_named(
+    seeder: Any, s3: Any, hub: TroubledHub, repository: Repository, assert_seeded: Callable[..., None]
+) -> None:
+    hub.bytes_per_second = 3e6
+    process = seeder.start(WEIGHTS_CONNECTIONS="4", WEIGHTS_OUTAGE_SECONDS="60", WEIGHTS_REPORT_SECONDS="0.2")
+    end = time.monotonic() + 20
+    while not s3.uploads() and time.monotonic() < end:
+        time.sleep(0.02)
+    s3.stop()
+    hub.bytes_per_second = None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if f"waiting for the S3 store at {s3.url}, which cannot be reached (connection refused), for " in line:
+            break
+    s3.start()
+    run = seeder.finish()
+    assert run.code == 0, "".join(said) + run.output
+    assert_seeded()
+    # What was fetched before the outage is not fetched again.
+    assert hub.sent_bytes < sum(entry.size for entry in repository.entries.values()) + MIB
+
+
+def test_a_hub_that_is_away_at_first_is_waited_for_and_named(
+    seeder: Any, hub: TroubledHub, assert_seeded: Callable[..., None]
+) -> None:
+    hub.troubles = [Trouble("status", "/api/models", times=10_000, status=503)]
+    process = seeder.start(WEIGHTS_OUTAGE_SECONDS="60", WEIGHTS_REPORT_SECONDS="0.2")
+    assert process.stdout.readline().startswith(f"waiting for the hub at {hub.url}, which answers 503, for ")
+    hub.troubles = []
+    run = seeder.finish()
+    assert run.code == 0, run.output
+    assert_seeded()
+
+
+def test_a_page_of_html_instead_of_a_store_is_called_that(seeder: Any, s3: Any, other_origin: TroubledHub) -> None:
+    other_origin.troubles = [Trouble("status", "", times=10_000, status=200, headers={"Content-Type": "text/html"})]
+    failed(
+        seeder.run(AWS_ENDPOINT_URL=other_origin.url),
+        s3,
+        f"{other_origin.url} answers with HTML, so it is no S3 store: set objectStore.endpoint",
+    )
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])

@@ -51,6 +51,16 @@ def test_nothing_is_read_from_the_hub_when_the_bucket_is_right(seeder: Any, s3: 
     } == written
 
 
+def test_strays_are_named_by_every_run(seeder: Any, s3: Any) -> None:
+    s3.client.put_object(Bucket="rhoai-artifacts", Key=f"{PREFIX}consolidated.safetensors", Body=b"stray")
+    for _ in range(2):
+        run = seeder.run()
+        assert run.code == 0
+        assert "warning: 1 objects below mistral-24b/ are no part of the checkpoint" in run.output
+        assert f"{PREFIX}consolidated.safetensors; `demo weights prune` deletes them" in run.output
+    assert run.last.startswith("nothing to do")
+
+
 def test_a_branch_stays_the_commit_that_it_was_resolved_to(seeder: Any, hub: TroubledHub, repository: Repository, s3: Any) -> None:
     assert seeder.run().code == 0
     moved = replace(repository, commit="f" * 40)

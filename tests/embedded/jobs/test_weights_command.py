@@ -28,7 +28,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, s3: Any, seeder: Any) -> Any:
 
     @contextmanager
     def store_of(_settings: Any, _stack: str) -> Iterator[Store]:
-        yield Store("rhoai-artifacts", Limits(attempts=2), endpoint=s3.url, keys=keys)
+        yield Store("rhoai-artifacts", Limits(outage_seconds=2), endpoint=s3.url, keys=keys)
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(weights, "store_of", store_of)

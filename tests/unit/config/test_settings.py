@@ -7,6 +7,8 @@ import pytest
 
 from mistral_on_l4.config.settings import Settings, SettingsError, Variant, load_stack_file, settings_from, settings_of_config
 from mistral_on_l4.config.traits import TRAITS, PlatformName
+from mistral_on_l4.jobs.weights_limits import Failure
+from mistral_on_l4.jobs.weights_record import manifest_key
 
 ROOT = Path(__file__).parents[3]
 
@@ -91,6 +93,30 @@ def test_a_prefix_without_a_slash_is_refused_with_the_reason_and_the_cure() -> N
     text = problems(services={"a": service(prefix="mistral-24b")})
     assert "'mistral-24b-fp8/...'" in text
     assert "write 'mistral-24b/'" in text
+
+
+@pytest.mark.parametrize(
+    ("prefix", "says"),
+    [
+        ("./a/", "'./a/' must not start with '/' or hold '//', './' or '../': stores read such paths differently; write 'a/'"),
+        ("../x/", "write 'x/'"),
+        ("a/./b/", "write 'a/b/'"),
+        ("/a/", "write 'a/'"),
+        ("a//b/", "write 'a/b/'"),
+        ("/", "must not start with '/'"),
+        ("_manifests/", "is a name that the seed jobs use"),
+        ("_manifests/a/", "is a name that the seed jobs use"),
+        ("a.unfinished/", "is a name that the seed jobs use"),
+        (".minio.sys/", "'.minio.sys' does not fit"),
+        ("a b/", "'a b' does not fit"),
+        ("a\n/", "does not fit"),
+    ],
+)
+def test_a_prefix_that_stores_or_the_seed_jobs_read_differently_is_refused(prefix: str, says: str) -> None:
+    assert says in problems(services={"a": service(prefix=prefix)})
+    # The job itself, which settings of an older stack may start, refuses what the settings refuse.
+    with pytest.raises(Failure):
+        manifest_key(prefix)
 
 
 def test_a_prefix_inside_another_is_refused() -> None:

@@ -68,8 +68,7 @@ def test_shards_without_an_index_are_refused() -> None:
 
 
 def test_a_shard_that_the_index_names_and_nobody_has_is_found() -> None:
-    index = {"weight_map": {"a": "one", "b": "two", "c": "one"}}
-    assert missing_shards(index, ["one", "config.json"]) == ["two"]
+    assert missing_shards({"a": "one", "b": "two", "c": "one"}, ["one", "config.json"]) == ["two"]
 
 
 def test_a_git_blob_is_proven_by_gits_own_id() -> None:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pytest
-
-from mistral_on_l4.jobs.seed_weights import Order, Seeding
-from mistral_on_l4.jobs.weights_files import HubFile
-from mistral_on_l4.jobs.weights_hub import Snapshot
-from mistral_on_l4.jobs.weights_limits import MIB, Failure, Limits, Stop
+from mistral_on_l4.jobs.weights_limits import MIB, Limits, Stop
 from mistral_on_l4.jobs.weights_record import Notes, OpenUpload, SeededFile
 from mistral_on_l4.jobs.weights_store import Store
 from mistral_on_l4.jobs.weights_transfer import Transfer
@@ -28,15 +23,6 @@ def test_buffers_that_are_free_and_in_use_are_never_more_than_the_bound() -> Non
         transfer._in_flight += 1
         assert len(transfer._buffer(5 * MIB - number)) == 5 * MIB - number
         assert transfer._in_flight + len(transfer._free) <= limits.parts_in_flight
-
-
-def test_an_index_that_would_not_fit_into_memory_is_refused_unread() -> None:
-    nothing: Any = None
-    order = Order("http://127.0.0.1:9", "o/r", "main", "bucket", "m/")
-    seeding = Seeding(order, nothing, Limits(), None, Stop())
-    index = HubFile("model.safetensors.index.json", 2**40, None, "0" * 40)
-    with pytest.raises(Failure, match=r"index\.json of o/r at c0ffee has 1099\.51 GB: that is no index"):
-        seeding._check_index(Snapshot("o/r", "c0ffee", (index,)), (index,))
 
 
 def test_a_small_file_is_not_noted_while_the_notes_are_being_written() -> None:
