@@ -21,7 +21,7 @@ INTERRUPTED = 130
 # Name -> (module, help), in the order of a stack's life. Those of the local stack and of rehearsals are `embedded`'s.
 COMMANDS = {
     "plan": ("mistral_on_l4.cli.plan", "Say whether each service fits, how fast it will be and what it costs."),
-    "doctor": ("mistral_on_l4.cli.doctor", "Check an AWS account and the hub before anything is created."),
+    "doctor": ("mistral_on_l4.cli.doctor", "Check an AWS account or an OpenShift cluster before anything is created."),
     "up": ("embedded.cli.up", "Bring the local stack up and ask both services a question."),
     "status": ("mistral_on_l4.cli.status", "Show a running stack from nodes to services."),
     "validate": ("mistral_on_l4.cli.validate", "Check a running stack: services, GPUs, registry, chat, keys, metrics."),
