@@ -291,6 +291,11 @@ class StackInputs:
         pulumi.export("objectStore", {"endpoint": store.endpoint, "bucket": store.bucket})
         price = self.plan.usd_per_hour
         pulumi.export("usdPerHour", None if price is None else round(price, 2))
+        if self.settings.ttl_span is not None:
+            hours = self.settings.ttl_span.total_seconds() / 3600
+            # When that is, the cluster knows: `demo expire`.
+            pulumi.export("timeToLive", self.settings.ttl)
+            pulumi.export("usdByThen", None if price is None else round(price * hours, 2))
         if self._asks_for_key:
             pulumi.export("apiKey", self.secrets["api-key"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import typer
 from rich.console import Console
@@ -11,8 +12,10 @@ from embedded.cli.local_pulumi import alone, own_home, pulumi_of, run_pulumi, se
 from embedded.cli.states import LOCAL_STACK
 from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.compare import QUESTION, ask_in_turn, table
-from mistral_on_l4.cli.stacks import connection_to, stack_settings
+from mistral_on_l4.cli.expire import said
+from mistral_on_l4.cli.stacks import connection_to, stack_plan, stack_settings
 from mistral_on_l4.cluster.connection import Connection
+from mistral_on_l4.cluster.demo_clock import demo_clock
 from mistral_on_l4.cluster.live import ServiceState, in_stack_order, services
 from mistral_on_l4.cluster.registered import NoRegistry, registry_of
 
@@ -39,11 +42,14 @@ def up() -> None:
         console.print(f"models in the registry: {', '.join(_registered(connection))}", style="dim")
         console.rule("one question to each service", style="dim", align="left")
         asked = ask_in_turn(connection, LOCAL_STACK, states, QUESTION, 12)
+        clock = demo_clock(connection.client, settings, stack_plan(settings, LOCAL_STACK).usd_per_hour)
     for one in asked:
         console.print(f"[bold]{one.endpoint.name}[/bold] at {one.endpoint.url}: ", end="", highlight=False)
         console.print(one.answer.text.strip() if one.answer else "", markup=False, highlight=False)
     console.print()
-    console.print(table(asked, simulated=True))
+    console.print(table(asked))
+    if clock.ends is not None:
+        console.print(said(clock, datetime.now(UTC), settings), highlight=False, soft_wrap=True)
     console.print(
         'next: eval "$(make -s env)", then pulumi, kubectl and demo work as usual; `make down` removes it all', style="dim"
     )

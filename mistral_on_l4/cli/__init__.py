@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 # Name -> (module, help), in the order of a stack's life. Those of the local stack and of rehearsals are `embedded`'s.
 COMMANDS = {
+    "init": ("mistral_on_l4.cli.init", "Write the stack file of a new environment."),
     "plan": ("mistral_on_l4.cli.plan", "Say whether each service fits, how fast it will be and what it costs."),
     "doctor": ("mistral_on_l4.cli.doctor", "Check an AWS account or an OpenShift cluster before anything is created."),
     "up": ("embedded.cli.up", "Bring the local stack up and ask both services a question."),
@@ -27,12 +28,16 @@ COMMANDS = {
     "validate": ("mistral_on_l4.cli.validate", "Check a running stack: services, GPUs, registry, chat, keys, metrics."),
     "compare": ("mistral_on_l4.cli.compare", "Ask the services of a stack the same, side by side."),
     "chat": ("mistral_on_l4.cli.chat", "Talk to a service of a stack."),
+    "web": ("mistral_on_l4.cli.web", "Serve the page for the projector, on this machine only."),
+    "bench": ("mistral_on_l4.cli.bench", "Measure the services under load and keep the results."),
+    "report": ("mistral_on_l4.cli.report", "Write the report: services side by side, measured beside planned."),
     "logs": ("mistral_on_l4.cli.logs", "Print the log of a pod of a stack's cluster."),
     "weights": ("mistral_on_l4.cli.weights", "Verify or prune the checkpoints in the bucket."),
     "preview": ("embedded.cli.preview", "Preview a stack, on stand-in providers where there are no credentials."),
     "rehearse": ("embedded.cli.rehearse", "Bring an AWS stack up and down on stand-in providers."),
     "park": ("mistral_on_l4.cli.park", "Bring the GPU pools to zero and keep everything else."),
     "unpark": ("mistral_on_l4.cli.unpark", "Bring the GPU pools back."),
+    "expire": ("mistral_on_l4.cli.expire", "Show, extend or end a stack's time."),
     "sweep": ("mistral_on_l4.cli.sweep", "Prove after destroy that nothing billable is left."),
     "url": ("mistral_on_l4.cli.url", "Print where a stack's services are reached, and how to get their key."),
     "env": ("mistral_on_l4.cli.env", 'Print exports for curl and the openai client: eval "$(demo env SERVICE)".'),

@@ -37,10 +37,10 @@ def chat(
         raise Failure("the message is empty", code=2)
     if service and " " in service:
         raise Failure(f'{service!r} is no service: `demo compare "{service}"` asks all of them', code=2)
-    with open_services(stack, [service] if service else []) as (endpoints, simulated):
+    with open_services(stack, [service] if service else []) as endpoints:
         endpoint, console = endpoints[0], terminal.console()
         if message is None and sys.stdin.isatty():
-            made_up = " (simulated: what it says is made up)" if simulated else ""
+            made_up = " (simulated: what it says is made up)" if endpoint.simulated else ""
             console.print(f"talking to {endpoint.name}, {endpoint.precision} on {endpoint.gpus}{made_up}; Ctrl-D ends", style="dim")
         _talk(endpoint, console, message, max_tokens)
 

@@ -58,7 +58,7 @@ def compare(
     """
     if not prompt.strip():
         raise Failure('the prompt is empty: demo compare "Explain tensor parallelism."', code=2)
-    with open_services(stack, service or []) as (endpoints, simulated):
+    with open_services(stack, service or []) as endpoints:
         asked = [Asked(endpoint) for endpoint in endpoints]
         console = terminal.console()
         interrupted = False
@@ -72,7 +72,7 @@ def compare(
         print(json.dumps([_record(one) for one in asked], indent=2))
     else:
         console.print()
-        console.print(table(asked, simulated))
+        console.print(table(asked))
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems := [one.problem for one in asked if one.problem]:
@@ -80,14 +80,14 @@ def compare(
 
 
 @contextmanager
-def open_services(stack: str, names: Sequence[str]) -> Iterator[tuple[list[Endpoint], bool]]:
-    """The stack's services and whether what answers there is simulated; errors as Failures."""
+def open_services(stack: str, names: Sequence[str]) -> Iterator[list[Endpoint]]:
+    """The stack's services; errors as Failures."""
     settings = stack_settings(stack)
     plan = stack_plan(settings, stack)
     with connection_to(settings, stack) as connection:
         try:
             with open_endpoints(connection, plan, names) as endpoints:
-                yield endpoints, connection.local is not None
+                yield endpoints
         except NoService as error:
             raise Failure(str(error), code=2 if error.wrong_name else 1) from None
         except NoConnection as error:
@@ -193,8 +193,9 @@ def _counters(one: Asked) -> list[str]:
     return parts
 
 
-def table(asked: Sequence[Asked], simulated: bool) -> Table:
+def table(asked: Sequence[Asked]) -> Table:
     """One row for each service: measured beside planned."""
+    simulated = any(one.endpoint.simulated for one in asked)
     grid = Table(caption="simulated engine: the times are the plan's, replayed" if simulated else None, caption_justify="left")
     for column in ("service", "precision", "GPUs"):
         grid.add_column(column, overflow="fold")

@@ -18,6 +18,7 @@ from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_fi
 
 if TYPE_CHECKING:
     from mistral_on_l4.planner import StackPlan
+    from mistral_on_l4.planner.request import Workload
 
 # An API server whose etcd hangs responds after half a minute, or never.
 _PROBE_SECONDS = 4.0
@@ -98,11 +99,11 @@ def _refuse_another_stack(connection: Connection, stack: str) -> None:
         raise Failure(f"namespace {namespace} of {where} is stack {owner}'s, not {stack}'s: log in to the cluster of stack {stack}")
 
 
-def stack_plan(settings: Settings, stack: str) -> StackPlan:
-    """What the planner says of a stack. Raises Failure."""
+def stack_plan(settings: Settings, stack: str, workload: Workload | None = None) -> StackPlan:
+    """What the planner says of a stack, under the usual load or another. Raises Failure."""
     from mistral_on_l4.planner import PlanError, plan_stack
 
     try:
-        return plan_stack(settings, stack=stack)
+        return plan_stack(settings, stack=stack, workload=workload)
     except PlanError as error:
         raise Failure(str(error), code=2) from None

@@ -21,12 +21,21 @@ class NoService(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One service. url: its base, without /v1; key: None where it asks for none; plan: None for a service of somebody else."""
+    """One service. url: its base, without /v1; key: None where it asks for none; plan: None for a service of somebody else.
+
+    embedded: whether it runs on the local cluster.
+    """
 
     state: ServiceState
     url: str
     key: str | None = field(repr=False)
     plan: ServicePlan | None
+    embedded: bool = False
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its engine is a simulation: the local cluster has no GPU, so that what asks for one is not what it says."""
+        return self.embedded and self.state.gpus > 0
 
     @property
     def name(self) -> str:
@@ -66,7 +75,11 @@ def open_endpoints(connection: Connection, plan: StackPlan, names: Sequence[str]
     with ExitStack() as open_until_then:
         yield [
             Endpoint(
-                known[name], open_until_then.enter_context(connection.service(f"{name}-predictor", namespace)), key, plans.get(name)
+                known[name],
+                open_until_then.enter_context(connection.service(f"{name}-predictor", namespace)),
+                key,
+                plans.get(name),
+                connection.settings.traits.embedded,
             )
             for name in (names or known)
         ]

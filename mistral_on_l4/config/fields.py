@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -91,6 +91,22 @@ def _date(value: str) -> str:
     return value
 
 
+def _span(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}[mhd]", value):
+        raise ValueError(f"{value!r} is no span of time: write minutes, hours or days, such as 90m, 4h or 2d")
+    return value
+
+
+def span(value: str) -> timedelta:
+    """What a `Span` says."""
+    return timedelta(minutes=int(value[:-1]) * {"m": 1, "h": 60, "d": 24 * 60}[value[-1]])
+
+
+def checked_span(value: str) -> timedelta:
+    """The same of text that somebody has typed. Raises ValueError."""
+    return span(_span(value))
+
+
 def _role(value: str) -> str:
     if value not in IMAGE_ROLES:
         raise ValueError(f"no image has the role {value!r}: the roles are {', '.join(IMAGE_ROLES)}")
@@ -102,6 +118,7 @@ ServiceName = Annotated[str, AfterValidator(_service_name)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 Bucket = Annotated[str, AfterValidator(_bucket)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
+Span = Annotated[str, AfterValidator(_span)]
 Block = Annotated[str, AfterValidator(_block)]
 Role = Annotated[str, AfterValidator(_role)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_date)]

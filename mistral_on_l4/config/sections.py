@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from mistral_on_l4.config.fields import Block, Bucket, Date, Label, Prefix, Quantity, Role, ServiceName
+from mistral_on_l4.config.fields import Block, Bucket, Date, Label, Prefix, Quantity, Role, ServiceName, Span, span
 from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 
@@ -282,6 +283,8 @@ class Settings(_Section):
     openshift: OpenshiftSettings = OpenshiftSettings()
     proxy: ProxySettings = ProxySettings()
     tags: TagSettings = TagSettings()
+    # How long the stack is meant to be up, such as 4h, 90m or 2d: `demo expire` ends it then. Without it nothing does.
+    ttl: Span | None = None
     # What an update may lose this once: without it a change that would lose the data of a volume is refused.
     allow_data_loss: tuple[Kept, ...] = ()
     # PEM of a certificate authority that the Jobs trust beside the public ones: of a proxy that opens TLS, or of an external store.
@@ -297,6 +300,10 @@ class Settings(_Section):
     def deprecations(self) -> tuple[str, ...]:
         """One line for each thing that the file says in a way which the next release does not read."""
         return self._deprecations
+
+    @property
+    def ttl_span(self) -> timedelta | None:
+        return None if self.ttl is None else span(self.ttl)
 
     @property
     def enabled_services(self) -> tuple[ServiceSettings, ...]:

@@ -17,9 +17,9 @@ LAYERS = (
     {"planner"},
     {"jobs"},
     {"manifests"},
-    {"cluster", "aws"},
+    {"cluster", "aws", "measuring"},
     {"openshift"},
-    {"pull_request"},
+    {"pull_request", "web", "report"},
     {"cli"},
     {"__main__"},
 )

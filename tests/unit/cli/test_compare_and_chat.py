@@ -22,9 +22,9 @@ def services(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
 
     @contextmanager
-    def open_services(_stack: str, names: Any) -> Iterator[tuple[list[Endpoint], bool]]:
+    def open_services(_stack: str, names: Any) -> Iterator[list[Endpoint]]:
         states = [ServiceState(name, True, 1, None, None, 0, 100.0, 50.0, None) for name in names or ("whole", "broken")]
-        yield [Endpoint(state, "http://127.0.0.1:9", "key", None) for state in states], True
+        yield [Endpoint(state, "http://127.0.0.1:9", "key", None) for state in states]
 
     @asynccontextmanager
     async def client_of(*_: Any) -> AsyncIterator[None]:
