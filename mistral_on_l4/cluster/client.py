@@ -7,8 +7,10 @@ stay plain dicts; deletion of one very object; errors with the server's reason (
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,15 @@ APPLY_PATCH = "application/apply-patch+yaml"
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 # Fields written without a field manager's name are this one's. Compressing costs more than it saves on one machine.
 _HEADERS = {"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": "mistral-on-l4"}
+
+
+_loading = threading.Lock()
+
+
+def _load() -> None:
+    """Imports lightkube. Its modules import each other: of two threads that began at once, one would find them half made."""
+    with _loading:
+        importlib.import_module("lightkube")
 
 
 class ApiError(Exception):
@@ -109,6 +120,8 @@ class KubeClient:
         """The same from the file's contents; `base` is the folder that relative file names in it start from."""
         import msgspec
         import yaml
+
+        _load()
         from lightkube.config.kubeconfig import KubeConfig
 
         try:
@@ -120,6 +133,7 @@ class KubeClient:
     @classmethod
     def at(cls, url: str) -> Self:
         """A server that asks for no credentials, such as `kubectl proxy`."""
+        _load()
         from lightkube.config.kubeconfig import KubeConfig
 
         return cls(KubeConfig.from_server(url))

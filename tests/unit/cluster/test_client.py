@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -245,3 +247,31 @@ def test_keys_are_read_where_they_lie_and_copied_nowhere(tmp_path: Path, monkeyp
     text = kubeconfig(user, **{"server": "https://127.0.0.1:9", "certificate-authority": "ca.crt"})
     KubeClient.from_kubeconfig_text(text, base=home.pki)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_threads_that_make_the_first_clients_at_once_all_get_one() -> None:
+    """In a process of its own, in which nothing is imported yet: its modules import each other."""
+    script = """
+import threading, time
+from mistral_on_l4.cluster.client import KubeClient
+failed = []
+def make(delay):
+    time.sleep(delay)
+    try:
+        KubeClient.at("http://127.0.0.1:1").close()
+    except ImportError as error:
+        failed.append(error)
+threads = [threading.Thread(target=make, args=(number * 0.004,)) for number in range(100)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+raise SystemExit(str(failed[0]) if failed else 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
