@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: help venv env up down test test-fast lint format preview rehearse mutation clean lock schema \
+.PHONY: help venv env up down test test-fast lint format preview rehearse blueprint mutation clean lock schema \
 	bench-stack bench-preview bench-weights bench-plan
 
 help: ## this list
@@ -65,6 +65,9 @@ preview: at-home $(STAMP) ## what would change: make preview STACK=dev
 
 rehearse: at-home $(STAMP) ## a whole up and destroy of an AWS stack without an account: make rehearse STACK=dev
 	@$(BIN)/demo rehearse -s $(STACK) --all
+
+blueprint: at-home $(STAMP) ## write policies/blueprint.json again, after a change of what it holds
+	@$(BIN)/python -m bench.mutation.blueprint
 
 mutation: at-home $(STAMP) ## break the shipped stacks in many ways and count what is caught
 	@$(BIN)/python -m bench.mutation

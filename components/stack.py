@@ -11,6 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 
+from components.declaration import Declaration, Keeping
 from components.exposure import Exposure, ExposureArgs
 from components.hub_access import warn_of_unreadable
 from components.inference_service import InferenceService, ServingArgs
@@ -71,6 +72,7 @@ class StackInputs:
 
     def __init__(self) -> None:
         self.settings = _settings()
+        self._keeping = Keeping()
         _refuse_in_local_shell(self.settings)
         self.catalogue = load_catalogue()
         try:
@@ -298,6 +300,7 @@ class StackInputs:
             pulumi.export("usdByThen", None if price is None else round(price * hours, 2))
         if self._asks_for_key:
             pulumi.export("apiKey", self.secrets["api-key"])
+        Declaration("declaration", self.settings, self.plan, self._keeping.names)
 
     # -- what an earlier `up` left -----------------------------------------------------------------------------------------
 

@@ -16,24 +16,36 @@ from typing import Any
 from pulumi_policy import Severity
 
 from policies.pods import pod_of
-from policies.reading import at, items, mapping, texts
-from policies.rule import Resource, resource_rule
+from policies.reading import SecretText, at, items, texts
+from policies.rule import Resource, Stack, StackFinding, resource_rule, stack_rule
 
 # A name that says its value is secret. `..._FILE`, `..._PATH`, `..._NAME` and the like name where it is kept.
 _SECRET_NAME = re.compile(
-    r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key([-_]?id)?|secret[-_]?key|private[-_]?key|credentials?|dsn|auth)$",
+    r"(pass(word|wd|phrase|code)?|pwd|secret|token|bearer|cookie|api[-_]?key|access[-_]?key([-_]?id)?|(secret|private|signing|encryption"
+    r"|master|account|session|license|deploy|service|shared|hmac)[-_]?key|credentials?|dsn|auth|auth(orization)?([-_]?(header|basic))?"
+    r"|connection[-_]?string|webhook[-_]?url)$",
     re.IGNORECASE,
 )
 # Words that end like a secret's name and are none.
 _NOT_SECRET = re.compile(
-    r"(max|min|num|per|stop|eos|bos|pad)[-_]?tokens?$|tokenizer|(existing|pull|image|tls|config|admin)[-_]?secret$", re.IGNORECASE
+    r"(max|min|num|per|stop|eos|bos|pad)[-_]?tokens?$|tokenizer|(existing|pull|image|tls|config|admin)[-_]?secret$"
+    r"|(http[-_]?tokens|automount[a-z]*token|enable[-_]?auth|require[-_]?auth)$",
+    re.IGNORECASE,
 )
 _FLAG = re.compile(r"^--?([a-z0-9][a-z0-9-]*)(?:=(.*))?$", re.IGNORECASE | re.DOTALL)
 _KNOWN_FORMS = {
     "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
     "a GitHub token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})\b"),
-    "an API key": re.compile(r"\bsk-[A-Za-z0-9_-]{20,}\b"),
+    "an API key": re.compile(r"\b(sk|pk|rk)[-_](live[-_]|test[-_]|ant[-_]|proj[-_])?[A-Za-z0-9_-]{20,}\b"),
+    "a Slack token or webhook": re.compile(
+        r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/T[A-Z0-9]+/B[A-Z0-9]+/\w+"
+    ),
+    "a Google key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    "a GitLab token": re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}\b"),
+    "a Pulumi token": re.compile(r"\bpul-[0-9a-f]{40}\b"),
+    "a JSON Web Token": re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"),
+    "credentials of a request": re.compile(r"^(Bearer|Basic|Token)\s+[A-Za-z0-9+/=._~-]{8,}$", re.IGNORECASE),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "a URL with a password": re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@$\"'{}%]+:[^/\s:@$\"'{}%]+@", re.IGNORECASE),
 }
@@ -83,15 +95,29 @@ def secret_in(name: str, value: Any) -> str | None:
     for what, form in _KNOWN_FORMS.items():
         if form.search(value):
             return what
-    # A switch is no secret, whatever it switches.
-    if value.lower() in ("true", "false"):
-        return None
-    # $(VAR) is filled in by Kubernetes, from a Secret among others.
-    if _SECRET_NAME.search(name) and not _NOT_SECRET.search(name) and not value.startswith("$("):
+    if names_a_secret(name) and not is_reference(value):
         return "a value whose name says that it is secret"
     if not _PUBLIC_NAME.search(name) and looks_random(value):
         return "a value that looks generated"
     return None
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a name says that its value is secret; a camelCase name as one of dashes would."""
+    dashed = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
+    return any(_SECRET_NAME.search(spelt) and not _NOT_SECRET.search(spelt) for spelt in (name, dashed))
+
+
+# Filled in from elsewhere: $(VAR) and ${VAR}, templates, addresses of a secret; and words that are no values.
+_REFERENCE = re.compile(
+    r"\$[({A-Za-z]|\{\{|%\(|<[^<>]*>$|\*+$|arn:aws|/[a-z]|file:|vault:|secret:|(true|false|none|null|yes|no|on|off|auto|required|optional"
+    r"|default|enabled|disabled|\d{1,5}|\[secret\])$",
+    re.IGNORECASE,
+)
+
+
+def is_reference(value: str) -> bool:
+    return bool(_REFERENCE.match(value.strip()))
 
 
 def _json(text: str) -> Any:
@@ -117,27 +143,44 @@ def no_secret_in_clear(resource: Resource) -> Iterator[str]:
     if pod is not None:
         for container in pod.containers:
             yield from (f"{resource.label}: container {container.name}: {text}" for text in _container(container.spec))
-    if resource.kind == "ConfigMap":
-        for key, value in {**mapping(resource.props, "data"), **mapping(resource.props, "binaryData")}.items():
-            if what := _document(key, value):
-                yield f"{resource.label}: data[{key}] holds {what}"
-    if resource.kind in ("Chart", "Release"):
-        for path, value in texts(mapping(resource.props, "values")):
-            if what := secret_in(path.rpartition(".")[2], value):
-                yield f"{resource.label}: values.{path} is {what}"
+    kept = resource.is_kubernetes and resource.kind == "Secret"
+    for path, name, value in _named(resource.props, "", ""):
+        if kept and path.startswith(("data", "stringData")):
+            continue
+        if what := _document(name, value, path):
+            yield f"{resource.label}: {path} holds {what}"
     if resource.is_aws:
         for key in ("userData", "userDataBase64"):
-            if what := _document(key, _decoded(at(resource.props, key))):
+            if what := _document(key, _decoded(at(resource.props, key)), key):
                 yield f"{resource.label}: {key} holds {what}"
-    for key, value in {**mapping(resource.meta, "annotations"), **mapping(resource.meta, "labels")}.items():
-        if what := secret_in(key.rpartition("/")[2], value):
-            yield f"{resource.label}: annotation or label {key} is {what}"
+
+
+# Where a value names something that is kept elsewhere, and where Pulumi or a rule of its own looks.
+_ELSEWHERE = re.compile(
+    r"(secretKeyRef|configMapKeyRef|fieldRef|secretRef|configMapRef|volumeMounts|volumes|imagePullSecrets|tolerations|ports|resources"
+    r"|nodeSelector|userData|userDataBase64)\b|(^|\.)(args|command|env)\[|__defaults|(^|\.)image$|(^|\.)(secretName|name|namespace|kind|apiVersion)$"
+)
+
+
+def _named(value: Any, path: str, name: str) -> Iterator[tuple[str, str, str]]:
+    """(path, name, text) of every text; the value of a pair {name, value} or {key, value} has the pair's name."""
+    if isinstance(value, str):
+        if not _ELSEWHERE.search(path):
+            yield path, name, value
+    elif isinstance(value, Mapping):
+        paired = next((value[key] for key in ("name", "key") if isinstance(value.get(key), str)), None)
+        for key, item in value.items():
+            own = paired if key == "value" and paired is not None else str(key)
+            yield from _named(item, f"{path}.{key}".lstrip("."), own.rpartition("/")[2])
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _named(item, f"{path}[{index}]", name)
 
 
 def _container(container: Mapping[str, Any]) -> Iterator[str]:
     for entry in items(container, "env"):
         name = at(entry, "name")
-        if isinstance(name, str) and (what := secret_in(name, at(entry, "value"))):
+        if isinstance(name, str) and (what := _document(name, at(entry, "value"), "env")):
             yield f"environment {name} is {what}"
     words = [word for field in ("command", "args") for word in items(container, field)]
     previous: str | None = None
@@ -150,29 +193,42 @@ def _container(container: Mapping[str, Any]) -> Iterator[str]:
             yield f"argument after --{previous} is {what}"
         elif flag and flag[2] is not None and (what := secret_in(flag[1], flag[2])):
             yield f"argument --{flag[1]} is {what}"
-        elif not flag and previous is None and (what := secret_in("", word)):
+        elif not flag and previous is None and (what := _document("", word, "args")):
             yield f"an argument is {what}"
         previous = flag[1] if flag and flag[2] is None else None
 
 
-# `name = "value"`, `name: value` and the like inside scripts and configuration files; the value a literal, not an expression.
-_ASSIGNMENT = re.compile(r"""["']?([A-Za-z][A-Za-z0-9_.-]*)["']?\s*[:=]\s*["']([^"'\s$<>{}]{6,})["']""")
+# `name = "value"` in scripts, where only a literal counts; `name=value`, `name: value` and the like in configuration files.
+_QUOTED = re.compile(r"""["']?([A-Za-z][A-Za-z0-9_.-]*)["']?\s*[:=]\s*["']([^"'\s$<>{}]{6,})["']""")
+_PLAIN = re.compile(
+    r"""^[ \t]*(?:export[ \t]+|-[ \t]+)?["']?([A-Za-z][A-Za-z0-9_.-]*)["']?[ \t]*[:=][ \t]*["']?([^\s"',;#]{4,})["']?[ \t]*,?$""",
+    re.MULTILINE,
+)
+_SCRIPT = re.compile(r"\.(py|sh|js|ts|go|rb|lua|jinja2?|tmpl|tpl)$|^#!|^(import|from|def|class) ", re.MULTILINE)
 
 
-def _document(key: str, text: Any) -> str | None:
-    """What kind of secret a document holds, or None. Scripts name secrets all the time; only literal values count."""
+def _document(name: str, text: Any, path: str) -> str | None:
+    """What kind of secret a text holds, or None: a value, or a document of names and values in any format."""
     if not isinstance(text, str):
         return None
     for what, form in _KNOWN_FORMS.items():
         if form.search(text):
             return what
-    if "\n" not in text:
-        return secret_in(key, text)
-    for name, value in _ASSIGNMENT.findall(text):
-        if _SECRET_NAME.search(name) and not _NOT_SECRET.search(name) and re.search(r"[0-9]", value) and not value.isupper():
-            return f"a literal value for {name}"
-        if not _PUBLIC_NAME.search(name) and looks_random(value):
-            return f"a value of {name} that looks generated"
+    if "\n" not in text.strip():
+        found = secret_in(name, text)
+        assigned = _PLAIN.fullmatch(text.strip()) if "=" in text and found is None else None
+        return secret_in(assigned[1], assigned[2]) if assigned else found
+    script = bool(_SCRIPT.search(path) or _SCRIPT.search(text))
+    for key, value in _QUOTED.findall(text):
+        if names_a_secret(key) and re.search(r"[0-9]", value) and not value.isupper() and not is_reference(value):
+            return f"a literal value for {key}"
+        if not _PUBLIC_NAME.search(key) and looks_random(value):
+            return f"a value of {key} that looks generated"
+    for key, value in () if script else _PLAIN.findall(text):
+        if names_a_secret(key) and not is_reference(value):
+            return f"a literal value for {key}"
+        if not _PUBLIC_NAME.search(key) and looks_random(value):
+            return f"a value of {key} that looks generated"
     return None
 
 
@@ -184,4 +240,27 @@ def _decoded(text: Any) -> Any:
         return text
 
 
-POLICIES = (no_secret_in_clear,)
+# Shorter ones are found inside ordinary words.
+_SHORTEST = 8
+
+
+@stack_rule(
+    "known-secrets-are-nowhere-else",
+    why="A value that Pulumi keeps encrypted in one place and writes in clear in another is no secret.",
+    fix="hand the secret on as an Output, into a Secret that the pod refers to",
+    severity=Severity.CRITICAL,
+)
+def known_secrets_are_nowhere_else(stack: Stack) -> Iterator[StackFinding]:
+    secrets = {str(text) for resource in stack.resources for _, text in texts(resource.props) if type(text) is SecretText}
+    # Drawn and given secrets are one word; a certificate and a document are none, and what lies in them is a value of its own.
+    known = {text for text in secrets if re.fullmatch(rf"\S{{{_SHORTEST},}}", text) and not text.startswith(("[secret]", "http"))}
+    if not known:
+        return
+    anywhere = re.compile("|".join(re.escape(text) for text in sorted(known, key=len, reverse=True)))
+    for resource in stack.resources:
+        for path, text in texts(resource.props):
+            if type(text) is not SecretText and anywhere.search(text):
+                yield f"{resource.label}: {path} holds a secret of the stack", resource.urn
+
+
+POLICIES = (no_secret_in_clear, known_secrets_are_nowhere_else)

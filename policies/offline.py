@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,11 +43,13 @@ class Declared:
     props: Mapping[str, Any]
     parent: str = ""
     provider: str = ""
+    depends_on: tuple[str, ...] = ()
+    protect: bool = False
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What one preview declared, and the stack's configuration as the engine hands it to policies."""
+    """What one preview declared. config: the stack's configuration, which no policy is shown."""
 
     stack: str
     resources: tuple[Declared, ...]
@@ -59,7 +59,9 @@ class Recording:
     @classmethod
     def read(cls, path: Path) -> Recording:
         document = json.loads(path.read_text())
-        resources = tuple(Declared(**resource) for resource in document["resources"])
+        resources = tuple(
+            Declared(**{**resource, "depends_on": tuple(resource.get("depends_on", ()))}) for resource in document["resources"]
+        )
         return cls(document["stack"], resources, document["config"], document["source"])
 
     def document(self) -> dict[str, Any]:
@@ -95,8 +97,7 @@ def analyze(
     # As the engine does: every resource meets the resource policies, then the whole stack meets the others.
     ordered = sorted(policies, key=lambda policy: isinstance(policy, StackValidationPolicy))
     resources = as_the_engine_shows(recording)
-    with _configuration(recording.config):
-        return [finding for policy in ordered for finding in _run(policy, resources, (settings or {}).get(policy.name, {}))]
+    return [finding for policy in ordered for finding in _run(policy, resources, (settings or {}).get(policy.name, {}))]
 
 
 def _run(policy: Policy, resources: list[PolicyResource], settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -124,8 +125,8 @@ def as_the_engine_shows(recording: Recording) -> list[PolicyResource]:
     """The resources as pulumi_policy hands them to a stack policy that sees inputs."""
     by_urn = {resource.urn: resource for resource in recording.resources}
     providers = {urn: _provider(by_urn[urn]) for urn in {resource.provider for resource in recording.resources} if urn in by_urn}
-    return [
-        PolicyResource(
+    shown = {
+        resource.urn: PolicyResource(
             resource.token,
             _props(resource),
             resource.urn,
@@ -137,7 +138,10 @@ def as_the_engine_shows(recording: Recording) -> list[PolicyResource]:
             {},
         )
         for resource in recording.resources
-    ]
+    }
+    for resource in recording.resources:
+        shown[resource.urn].dependencies.extend(shown[urn] for urn in resource.depends_on if urn in shown)
+    return list(shown.values())
 
 
 def _props(resource: Declared) -> Mapping[str, Any]:
@@ -151,17 +155,4 @@ def _provider(resource: Declared) -> PolicyProviderResource:
 
 
 def _options(resource: Declared) -> PolicyResourceOptions:
-    return PolicyResourceOptions(False, [], None, [], PolicyCustomTimeouts(0, 0, 0), [], resource.parent or None)
-
-
-@contextmanager
-def _configuration(config: Mapping[str, str]) -> Iterator[None]:
-    before = os.environ.get("PULUMI_CONFIG")
-    os.environ["PULUMI_CONFIG"] = json.dumps(dict(config))
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("PULUMI_CONFIG")
-        else:
-            os.environ["PULUMI_CONFIG"] = before
+    return PolicyResourceOptions(resource.protect, [], None, [], PolicyCustomTimeouts(0, 0, 0), [], resource.parent or None)

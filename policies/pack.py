@@ -6,7 +6,19 @@ from collections.abc import Iterator
 
 from pulumi_policy import Policy
 
-from policies import answering, aws, confidential, consistency, exposure, images, openshift, serving, workloads
+from policies import (
+    answering,
+    aws,
+    confidential,
+    conformity,
+    consistency,
+    exposure,
+    images,
+    openshift,
+    serving,
+    stackfile,
+    workloads,
+)
 
 NAME = "mistral-on-l4"
 
@@ -20,6 +32,8 @@ POLICIES: tuple[Policy, ...] = (
     *exposure.POLICIES,
     *aws.POLICIES,
     *openshift.POLICIES,
+    *stackfile.POLICIES,
+    *conformity.POLICIES,
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from pulumi_policy import deserialize
 from pulumi_policy.proxy import UnknownValueError
 
 
@@ -23,6 +24,38 @@ class _Unknown:
 
 
 UNKNOWN: Final = _Unknown()
+
+
+class SecretText(str):
+    """A text that Pulumi keeps encrypted. seen: whether this run has shown any, as the engine does and older recordings do not."""
+
+    seen = False
+
+    __slots__ = ()
+
+
+def _keep_marks() -> None:
+    """Lets texts keep Pulumi's mark of a secret: pulumi_policy 1.21 takes it off, except for remediations."""
+    original = deserialize._deserialize_property
+
+    def marking(prop: Any, proxy_secrets: bool = False) -> Any:
+        value = original(prop, proxy_secrets)
+        secret = isinstance(prop, dict) and prop.get(deserialize.SPECIAL_SIG_KEY) == deserialize.SPECIAL_SECRET_SIG
+        return _marked(value) if secret and not proxy_secrets else value
+
+    deserialize._deserialize_property = marking
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, str):
+        SecretText.seen = True
+        return SecretText(value)
+    if isinstance(value, dict):
+        return {key: _marked(item) for key, item in value.items()}
+    return [_marked(item) for item in value] if isinstance(value, list) else value
+
+
+_keep_marks()
 
 
 def plain(value: Any) -> Any:

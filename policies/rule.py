@@ -7,7 +7,7 @@ def jobs_have_deadlines(resource: Resource) -> Iterator[str]: ...
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Required, TypedDict, Unpack
 
@@ -23,7 +23,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from policies.reading import mapping, plain
+from policies.reading import SecretText, mapping, plain
 
 MANDATORY = EnforcementLevel.MANDATORY
 ADVISORY = EnforcementLevel.ADVISORY
@@ -31,7 +31,10 @@ ADVISORY = EnforcementLevel.ADVISORY
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource as the program declares it. props: its inputs; provider: its provider's; config: the rule's settings."""
+    """One resource as the program declares it. props: its inputs; provider: its provider's; config: the rule's settings.
+
+    depends_on: URNs, which only stack rules are shown; protect: whether it stops a destroy.
+    """
 
     token: str
     name: str
@@ -39,6 +42,8 @@ class Resource:
     props: Mapping[str, Any]
     provider: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    protect: bool = False
 
     @cached_property
     def kind(self) -> str:
@@ -83,6 +88,7 @@ _inputs: dict[str, Resource] = {}
 def forget_inputs() -> None:
     """For runs over several stacks in one process; the engine starts a process for each run."""
     _inputs.clear()
+    SecretText.seen = False
 
 
 # A violation: the sentence, and the resource it is about (None: the one that was asked about, or the stack as a whole).
@@ -150,10 +156,12 @@ def _described(name: str, about: About) -> dict[str, Any]:
 
 
 def _resource(found: PolicyResource) -> Resource:
-    if found.urn in _inputs:
-        return _inputs[found.urn]
+    depends_on, protect = tuple(other.urn for other in found.dependencies), bool(found.opts.protect)
+    if known := _inputs.get(found.urn):
+        return replace(known, depends_on=depends_on, protect=protect)
     provider = plain(found.provider.props) if found.provider else {}
-    return Resource(found.resource_type, found.name, found.urn, plain(found.props), provider)
+    props = plain(found.props)
+    return Resource(found.resource_type, found.name, found.urn, props, provider, {}, depends_on, protect)
 
 
 def _with_defaults(given: Mapping[str, Any] | None, about: About) -> Mapping[str, Any]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-import pulumi
-
-from mistral_on_l4.config.names import POOL_LABEL, SIMULATED_LABEL
-from mistral_on_l4.config.settings import Settings, SettingsError, settings_as_checked, settings_of_config
+from mistral_on_l4.config.names import DECLARATION, POOL_LABEL, SIMULATED_LABEL
+from mistral_on_l4.config.settings import Settings, SettingsError, settings_as_checked
 from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 from mistral_on_l4.planner import StackPlan, plan_stack
 from mistral_on_l4.planner.catalogue import Catalogue, load_catalogue
@@ -118,11 +116,14 @@ class ServedStack:
 
     @cached_property
     def configured(self) -> Settings | None:
-        """The stack's own configuration, as the engine hands it to policies too; None where there is none (`policy analyze`)."""
-        try:
-            return settings_of_config(pulumi.runtime.get_config_env(), "config")
-        except SettingsError:
-            return None
+        """The stack's own settings, which the program hands over as inputs of a resource; None where it does not."""
+        for declaration in self.stack.of(DECLARATION):
+            values = at(declaration.props, "settings")
+            try:
+                return settings_as_checked(values, "settings") if isinstance(values, Mapping) else None
+            except SettingsError:
+                return None
+        return None
 
     @cached_property
     def checkpoint_bytes(self) -> int:

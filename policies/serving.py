@@ -9,7 +9,7 @@ from pulumi_policy import Severity
 from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.settings import BudgetSettings, SettingsError
 from mistral_on_l4.manifests.kept_data import place_of
-from mistral_on_l4.planner import PlanError
+from mistral_on_l4.planner import PlanError, StackPlan
 from mistral_on_l4.planner.hosting import room_of
 from policies.pods import environment_of
 from policies.pools import NodePool, pool_of
@@ -158,12 +158,14 @@ def stack_within_budget(stack: Stack) -> Iterator[StackFinding]:
     budget = served_stack.configured.budget if served_stack.configured else BudgetSettings()
     limit = float(given) if given is not None else budget.max_hourly_usd
     if total > limit:
-        dear = sorted(served_stack.pools, key=lambda pool: -pool.count)
-        yield f"the stack costs ${total:.2f} an hour, more than ${limit:.2f} ({_counted(dear)})", None
+        yield f"the stack costs ${total:.2f} an hour, more than ${limit:.2f} ({_dearest(plan, extra)})", None
 
 
-def _counted(pools: list[NodePool]) -> str:
-    return ", ".join(f"{pool.count}x {pool.instance_type}" for pool in pools) or "no GPU nodes"
+def _dearest(plan: StackPlan, extra: float) -> str:
+    """What costs most, with its price: GPU nodes or not."""
+    priced = [(line.usd_per_hour or 0.0, line.what) for line in (*plan.pools, *plan.fixed)]
+    priced.append((extra, "nodes that no plan counts"))
+    return ", ".join(f"{what} ${usd:.2f}" for usd, what in sorted(priced, reverse=True)[:3] if usd >= 0.005)
 
 
 def _unplanned_usd(stack: ServedStack) -> float:

@@ -47,7 +47,7 @@ class ManifestMutant:
 
     def recording(self, shipped: Recording) -> Recording:
         resources = list(shipped.resources)
-        found = [index for index, resource in enumerate(resources) if self._means(resource)]
+        found = [index for index, resource in enumerate(resources) if self.means(resource)]
         if not found:
             raise LookupError(f"{self.label}: stack {self.stack} declares no {self.kind} {self.name}")
         if self.change is None:
@@ -60,7 +60,7 @@ class ManifestMutant:
             resources[found[0]] = dataclasses.replace(resources[found[0]], props=props)
         return dataclasses.replace(shipped, resources=tuple(resources))
 
-    def _means(self, resource: Declared) -> bool:
+    def means(self, resource: Declared) -> bool:
         kind = resource.token.rpartition(":")[2]
         if kind != self.kind or not resource.token.startswith(("kubernetes:", "aws:", "pulumi:providers:")):
             return False
@@ -68,11 +68,11 @@ class ManifestMutant:
         return (isinstance(name, str) and name.startswith(self.name)) or resource.name.startswith(self.name)
 
 
-def _service(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+def service(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda config: config.setdefault("services", {}).setdefault(name, {}).update(changes)
 
 
-def _pool(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+def pool(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda config: config.setdefault("pools", {}).setdefault("groups", {}).setdefault(name, {}).update(changes)
 
 
@@ -92,9 +92,9 @@ def _two_of_one_name(config: dict[str, Any]) -> None:
     config["services"] = [{"name": FULL, **DEFAULT_SERVICES[name]} for name in (FULL, FP8)]
 
 
-def _set(section: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
+def section(key: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
     def change(config: dict[str, Any]) -> None:
-        config[section] = {**config.get(section, {}), **changes}
+        config[key] = {**config.get(key, {}), **changes}
 
     return change
 
@@ -116,98 +116,100 @@ def file_mutants() -> Iterator[FileMutant]:
         return FileMutant(label, stack, change)
 
     # What does not fit.
-    yield on("dev", "FP8 on one L4 without offload", _service(FP8, cpuOffload="off"))
-    yield on("local", "FP8 on one L4 without offload", _service(FP8, cpuOffload="off"))
-    yield on("dev", "one GiB of offload where five are needed", _service(FP8, cpuOffload=1))
-    yield on("dev", "BF16 on one L4", _service(FULL, pool="l4-1gpu", tensorParallelSize=1))
-    yield on("dev", "BF16 over two GPUs", _service(FULL, tensorParallelSize=2))
-    yield on("dev", "BF16 over eight GPUs of a four-GPU node", _service(FULL, tensorParallelSize=8))
-    yield on("dev", "a context of twice what the model knows", _service(FULL, maxModelLen=65536))
-    yield on("dev", "half of the memory for BF16 on four", _service(FULL, gpuMemoryUtilization=0.5))
-    yield on("dev", "offload on a node with 16 GiB of memory", _pool(ONE_GPU, instanceType="g6.xlarge"))
-    yield on("dev", "offload of more weights than the model has", _service(FP8, cpuOffload=64))
+    yield on("dev", "FP8 on one L4 without offload", service(FP8, cpuOffload="off"))
+    yield on("local", "FP8 on one L4 without offload", service(FP8, cpuOffload="off"))
+    yield on("dev", "one GiB of offload where five are needed", service(FP8, cpuOffload=1))
+    yield on("dev", "BF16 on one L4", service(FULL, pool="l4-1gpu", tensorParallelSize=1))
+    yield on("dev", "BF16 over two GPUs", service(FULL, tensorParallelSize=2))
+    yield on("dev", "BF16 over eight GPUs of a four-GPU node", service(FULL, tensorParallelSize=8))
+    yield on("dev", "a context of twice what the model knows", service(FULL, maxModelLen=65536))
+    yield on("dev", "half of the memory for BF16 on four", service(FULL, gpuMemoryUtilization=0.5))
+    yield on("dev", "offload on a node with 16 GiB of memory", pool(ONE_GPU, instanceType="g6.xlarge"))
+    yield on("dev", "offload of more weights than the model has", service(FP8, cpuOffload=64))
     yield on(
         "dev",
         "four A10G for FP8 without offload",
-        _both(_service(FP8, cpuOffload="off"), _pool(ONE_GPU, instanceType="g5.12xlarge")),
+        _both(service(FP8, cpuOffload="off"), pool(ONE_GPU, instanceType="g5.12xlarge")),
     )
-    yield on("dev", "the seed document's --quantization fp8", _service(FP8, extraArgs=["--quantization", "fp8"]))
-    yield on("dev", "two services on a pool of one GPU", _service(W4A16, enabled=True))
-    yield on("dev", "a pool of no nodes", _pool(FOUR_GPU, count=0))
-    yield on("dev", "a pool without GPUs", _pool(ONE_GPU, instanceType="m7i.xlarge"))
+    yield on("dev", "the seed document's --quantization fp8", service(FP8, extraArgs=["--quantization", "fp8"]))
+    yield on("dev", "two services on a pool of one GPU", service(W4A16, enabled=True))
+    yield on("dev", "a pool of no nodes", pool(FOUR_GPU, count=0))
+    yield on("dev", "a pool without GPUs", pool(ONE_GPU, instanceType="m7i.xlarge"))
     # Typing errors.
-    yield on("dev", "an instance type that is none", _pool(ONE_GPU, instanceType="g6.3xlarge"))
-    yield on("dev", "a model that is not known", _service(FULL, model="mistral-small-24b-instruct-2510"))
-    yield on("dev", "a variant that is none", _service(FP8, variant="fp4"))
+    yield on("dev", "an instance type that is none", pool(ONE_GPU, instanceType="g6.3xlarge"))
+    yield on("dev", "a model that is not known", service(FULL, model="mistral-small-24b-instruct-2510"))
+    yield on("dev", "a variant that is none", service(FP8, variant="fp4"))
     yield on("dev", "a region that is none", lambda config: config.update({"aws:region": "us-est-1"}))
-    yield on("dev", "a service in a pool that is not declared", _service(FP8, pool="l4-2gpu"))
-    yield on("local", "three GPUs", _service(FULL, tensorParallelSize=3))
-    yield on("local", "a misspelt key", _service(FP8, maxModelLength=4096))
-    yield on("local", "a misspelt service", _service("mistral-24b-w4a61", enabled=True))
+    yield on("dev", "a service in a pool that is not declared", service(FP8, pool="l4-2gpu"))
+    yield on("local", "three GPUs", service(FULL, tensorParallelSize=3))
+    yield on("local", "a misspelt key", service(FP8, maxModelLength=4096))
+    yield on("local", "a misspelt service", service("mistral-24b-w4a61", enabled=True))
     yield on("dev", "a pool taken away under its service", lambda config: config.update(pools={"groups": {FOUR_GPU: None}}))
-    yield on("local", "an exposure that the platform lacks", _set("access", exposure="route"))
-    yield on("local", "a misspelt section", _set("objectstore", bucket="x"))
-    yield on("local", "utilization above one", _service(FULL, gpuMemoryUtilization=1.5))
-    yield on("local", "a KV cache of int4", _service(FP8, kvCacheDtype="int4"))
+    yield on("local", "an exposure that the platform lacks", section("access", exposure="route"))
+    yield on("local", "a misspelt section", section("objectstore", bucket="x"))
+    yield on("local", "utilization above one", service(FULL, gpuMemoryUtilization=1.5))
+    yield on("local", "a KV cache of int4", service(FP8, kvCacheDtype="int4"))
     yield on("local", "a service name in capitals", _renamed(FULL, "Mistral-24B"))
     yield on("local", "a service name that KServe makes too long", _renamed(FULL, "mistral-" * 7 + "24b"))
     yield on("local", "two services of one name", _two_of_one_name)
-    yield on("dev", "an expiry in words", _set("tags", expires="soon"))
-    yield on("dev", "a date of the thirteenth month", _set("tags", expires="2027-13-01"))
-    yield on("dev", "a volume size without unit", _set("objectStore", volumeSize="200"))
-    yield on("dev", "a bucket in capitals", _set("objectStore", bucket="RHOAI-Artifacts"))
+    yield on("dev", "an expiry in words", section("tags", expires="soon"))
+    yield on("dev", "a date of the thirteenth month", section("tags", expires="2027-13-01"))
+    yield on("dev", "a volume size without unit", section("objectStore", volumeSize="200"))
+    yield on("dev", "a bucket in capitals", section("objectStore", bucket="RHOAI-Artifacts"))
     # What swallows or overwrites something.
-    yield on("local", "a prefix without its slash", _service(FULL, prefix="mistral-24b"))
-    yield on("local", "two checkpoints under one prefix", _service(FP8, prefix="mistral-24b/"))
-    yield on("local", "a prefix inside another", _service(FP8, prefix="mistral-24b/fp8/"))
-    yield on("local", "one namespace for two parts", _set("namespaces", registry="private-ai"))
-    yield on("dev", "50 GiB for both checkpoints", _set("objectStore", volumeSize="50Gi"))
+    yield on("local", "a prefix without its slash", service(FULL, prefix="mistral-24b"))
+    yield on("local", "two checkpoints under one prefix", service(FP8, prefix="mistral-24b/"))
+    yield on("local", "a prefix inside another", service(FP8, prefix="mistral-24b/fp8/"))
+    yield on("local", "one namespace for two parts", section("namespaces", registry="private-ai"))
+    yield on("dev", "50 GiB for both checkpoints", section("objectStore", volumeSize="50Gi"))
     # What lets somebody in.
-    yield on("dev", "an exposed service that asks for nothing", _set("access", auth="none", exposure="internal-load-balancer"))
-    yield on("dev", "the cluster's API for the whole internet", _set("cluster", publicAccessCidrs=["0.0.0.0/0"]))
-    yield on("dev", "a key in the arguments", _service(FULL, extraArgs=["--api-key", "correct-horse-battery"]))
-    yield on("dev", "a secret kept outside the two known keys", _set("apiToken", secure="AAABAA=="))
+    yield on("dev", "an exposed service that asks for nothing", section("access", auth="none", exposure="internal-load-balancer"))
+    yield on("dev", "the cluster's API for the whole internet", section("cluster", publicAccessCidrs=["0.0.0.0/0"]))
+    yield on("dev", "a key in the arguments", service(FULL, extraArgs=["--api-key", "correct-horse-battery"]))
+    yield on("dev", "a secret kept outside the two known keys", section("apiToken", secure="AAABAA=="))
     # What costs.
-    yield on("dev", "eight nodes of four GPUs", _pool(FOUR_GPU, count=8))
-    yield on("dev", "a node of eight GPUs for one service", _pool(FOUR_GPU, instanceType="g6.48xlarge"))
-    yield on("dev", "a budget below the stack's price", _set("budget", maxHourlyUsd=3))
+    yield on("dev", "eight nodes of four GPUs", pool(FOUR_GPU, count=8))
+    yield on("dev", "a node of eight GPUs for one service", pool(FOUR_GPU, instanceType="g6.48xlarge"))
+    yield on("dev", "a budget below the stack's price", section("budget", maxHourlyUsd=3))
     yield on("dev", "no expiry", lambda config: config["tags"].pop("expires"))
     yield on("dev", "no owner", lambda config: config["tags"].pop("owner"))
     # What moves under one's feet.
-    yield on("dev", "the newest engine, whatever it is", _set("images", overrides={"engine": "docker.io/vllm/vllm-openai:latest"}))
-    yield on("local", "an image without tag", _set("images", overrides={"mc": "quay.io/minio/mc"}))
+    yield on(
+        "dev", "the newest engine, whatever it is", section("images", overrides={"engine": "docker.io/vllm/vllm-openai:latest"})
+    )
+    yield on("local", "an image without tag", section("images", overrides={"mc": "quay.io/minio/mc"}))
     # What contradicts itself.
-    yield on("dev", "an external store without address", _set("objectStore", kind="external"))
-    yield on("dev", "an existing cluster without name", _set("cluster", existing=True))
-    yield on("dev", "subnets without their VPC", _set("network", existingSubnetIds=["subnet-0a"]))
-    yield on("dev", "a VPC too small for its subnets", _set("network", cidr="10.42.0.0/24"))
+    yield on("dev", "an external store without address", section("objectStore", kind="external"))
+    yield on("dev", "an existing cluster without name", section("cluster", existing=True))
+    yield on("dev", "subnets without their VPC", section("network", existingSubnetIds=["subnet-0a"]))
+    yield on("dev", "a VPC too small for its subnets", section("network", cidr="10.42.0.0/24"))
 
 
-def _pod(props: Any) -> Any:
+def pod_spec_of(props: Any) -> Any:
     return props["spec"]["template"]["spec"]
 
 
-def _container(props: Any) -> Any:
-    return _pod(props)["containers"][0]
+def container_of(props: Any) -> Any:
+    return pod_spec_of(props)["containers"][0]
 
 
-def _engine(props: Any) -> Any:
+def engine_of(props: Any) -> Any:
     return props["spec"]["containers"][0]
 
 
-def _predictor(props: Any) -> Any:
+def predictor_of(props: Any) -> Any:
     return props["spec"]["predictor"]
 
 
-def _model(props: Any) -> Any:
-    return _predictor(props)["model"]
+def model_of(props: Any) -> Any:
+    return predictor_of(props)["model"]
 
 
 def _argument(flag: str, value: str | None) -> Callable[[Any], None]:
     """Sets the value of a flag, or removes it with its value."""
 
     def change(props: Any) -> None:
-        args = _model(props)["args"]
+        args = model_of(props)["args"]
         if flag in args:
             index = args.index(flag)
             args[index : index + 2] = [] if value is None else [flag, value]
@@ -218,7 +220,7 @@ def _argument(flag: str, value: str | None) -> Callable[[Any], None]:
 
 
 def _env(props: Any, name: str) -> Any:
-    return next(entry for entry in _container(props)["env"] if entry["name"] == name)
+    return next(entry for entry in container_of(props)["env"] if entry["name"] == name)
 
 
 def manifest_mutants() -> Iterator[ManifestMutant]:
@@ -226,25 +228,27 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     isvc, full, fp8 = "InferenceService", "mistral-24b-full", "mistral-24b-fp8"
     runtime = ("ServingRuntime", "vllm-mistral-runtime")
     # Placement and size of GPU pods.
-    yield on("a GPU pod without node selector", "dev", isvc, full, lambda p: _predictor(p).pop("nodeSelector"))
-    yield on("a GPU pod that tolerates nothing", "local", isvc, fp8, lambda p: _predictor(p).pop("tolerations"))
+    yield on("a GPU pod without node selector", "dev", isvc, full, lambda p: predictor_of(p).pop("nodeSelector"))
+    yield on("a GPU pod that tolerates nothing", "local", isvc, fp8, lambda p: predictor_of(p).pop("tolerations"))
     yield on(
         "a GPU pod in the system pool",
         "dev",
         isvc,
         fp8,
-        lambda p: _predictor(p)["nodeSelector"].update({"mistral-on-l4/pool": "system"}),
+        lambda p: predictor_of(p)["nodeSelector"].update({"mistral-on-l4/pool": "system"}),
     )
     yield on(
         "one GPU for a model split over four",
         "dev",
         isvc,
         full,
-        lambda p: _model(p)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+        lambda p: model_of(p)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
     )
-    yield on("500 GiB of memory asked of 32", "dev", isvc, fp8, lambda p: _model(p)["resources"]["requests"].update(memory="500Gi"))
-    yield on("200 CPUs", "dev", isvc, full, lambda p: _model(p)["resources"]["requests"].update(cpu="200"))
-    yield on("no memory limit on the engine", "dev", isvc, full, lambda p: _model(p)["resources"]["limits"].pop("memory"))
+    yield on(
+        "500 GiB of memory asked of 32", "dev", isvc, fp8, lambda p: model_of(p)["resources"]["requests"].update(memory="500Gi")
+    )
+    yield on("200 CPUs", "dev", isvc, full, lambda p: model_of(p)["resources"]["requests"].update(cpu="200"))
+    yield on("no memory limit on the engine", "dev", isvc, full, lambda p: model_of(p)["resources"]["limits"].pop("memory"))
     yield on("GPU nodes without taint", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.pop("taints"))
     yield on(
         "GPU nodes without their pool's label", "dev", "NodeGroup", "pool-l4-1gpu", lambda p: p["labels"].pop("mistral-on-l4/pool")
@@ -270,8 +274,8 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "a served name of its own",
         "dev",
         *runtime,
-        lambda p: _engine(p).update(
-            args=[a if "served-model-name" not in a else "--served-model-name=model" for a in _engine(p)["args"]]
+        lambda p: engine_of(p).update(
+            args=[a if "served-model-name" not in a else "--served-model-name=model" for a in engine_of(p)["args"]]
         ),
     )
     yield on("a shorter served name for one service", "dev", isvc, full, _argument("--served-model-name", "mistral-24b"))
@@ -283,8 +287,8 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         lambda p: _env(p, "SERVICE_NAME").update(value="mistral-24b-full"),
     )
     # Weights.
-    yield on("the service's path without slash", "dev", isvc, full, lambda p: _model(p)["storage"].update(path="mistral-24b"))
-    yield on("the service's path misspelt", "dev", isvc, fp8, lambda p: _model(p)["storage"].update(path="mistral-24b-fp-8/"))
+    yield on("the service's path without slash", "dev", isvc, full, lambda p: model_of(p)["storage"].update(path="mistral-24b"))
+    yield on("the service's path misspelt", "dev", isvc, fp8, lambda p: model_of(p)["storage"].update(path="mistral-24b-fp-8/"))
     yield on(
         "the seed's prefix misspelt",
         "dev",
@@ -315,33 +319,34 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         lambda p: _env(p, "AWS_ENDPOINT_URL").update(value="http://mino.minio-storage.svc:9000"),
     )
     # Starting and staying up.
-    yield on("no startup probe", "dev", isvc, full, lambda p: _model(p).pop("startupProbe"))
+    yield on("no startup probe", "dev", isvc, full, lambda p: model_of(p).pop("startupProbe"))
     yield on(
-        "a startup budget of twenty seconds", "dev", isvc, full, lambda p: _model(p)["startupProbe"].update(failureThreshold=10)
+        "a startup budget of twenty seconds", "dev", isvc, full, lambda p: model_of(p)["startupProbe"].update(failureThreshold=10)
     )
-    yield on("no readiness probe", "local", "Deployment", "private-ai-registry", lambda p: _container(p).pop("readinessProbe"))
-    yield on("no liveness probe", "dev", "StatefulSet", "minio", lambda p: _container(p).pop("livenessProbe"))
+    yield on("no readiness probe", "local", "Deployment", "private-ai-registry", lambda p: container_of(p).pop("readinessProbe"))
+    yield on("no liveness probe", "dev", "StatefulSet", "minio", lambda p: container_of(p).pop("livenessProbe"))
     yield on(
         "a probe on a path that does not exist",
         "dev",
         isvc,
         full,
-        lambda p: _model(p)["readinessProbe"]["httpGet"].update(path="/healthz"),
+        lambda p: model_of(p)["readinessProbe"]["httpGet"].update(path="/healthz"),
     )
-    yield on("a probe on vLLM's usual port", "local", isvc, fp8, lambda p: _model(p)["startupProbe"]["httpGet"].update(port=8000))
+    yield on("a probe on vLLM's usual port", "local", isvc, fp8, lambda p: model_of(p)["startupProbe"]["httpGet"].update(port=8000))
     yield on(
         "a probe on a port that the container calls otherwise",
         "dev",
         "Deployment",
         "private-ai-registry",
-        lambda p: _container(p)["livenessProbe"]["httpGet"].update(port="http"),
+        lambda p: container_of(p)["livenessProbe"]["httpGet"].update(port="http"),
     )
     yield on(
         "a rolling update of GPU pods",
         "dev",
         isvc,
         fp8,
-        lambda p: _predictor(p).pop("deploymentStrategy") and _predictor(p).update(deploymentStrategy={"type": "RollingUpdate"}),
+        lambda p: predictor_of(p).pop("deploymentStrategy")
+        and predictor_of(p).update(deploymentStrategy={"type": "RollingUpdate"}),
     )
     yield on(
         "KServe's autoscaler by CPU",
@@ -357,18 +362,24 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "a read-only root filesystem under the GPU",
         "dev",
         *runtime,
-        lambda p: _engine(p)["securityContext"].update(readOnlyRootFilesystem=True),
+        lambda p: engine_of(p)["securityContext"].update(readOnlyRootFilesystem=True),
     )
-    yield on("a runtime of another name", "local", isvc, full, lambda p: _model(p).update(runtime="vllm-runtime"))
+    yield on("a runtime of another name", "local", isvc, full, lambda p: model_of(p).update(runtime="vllm-runtime"))
     yield on(
         "a Secret of another name",
         "dev",
         "Deployment",
         "private-ai-registry",
-        lambda p: next(e for e in _container(p)["env"] if "valueFrom" in e)["valueFrom"]["secretKeyRef"].update(name="registry-db"),
+        lambda p: next(e for e in container_of(p)["env"] if "valueFrom" in e)["valueFrom"]["secretKeyRef"].update(
+            name="registry-db"
+        ),
     )
     yield on(
-        "an account that nobody makes", "local", "Job", "seed-mistral-24b-", lambda p: _pod(p).update(serviceAccountName="seeder")
+        "an account that nobody makes",
+        "local",
+        "Job",
+        "seed-mistral-24b-",
+        lambda p: pod_spec_of(p).update(serviceAccountName="seeder"),
     )
     yield on(
         "a Service whose selector is misspelt",
@@ -379,34 +390,38 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     )
     yield on("a Job without deadline", "dev", "Job", "register-mistral-24b-full", lambda p: p["spec"].pop("activeDeadlineSeconds"))
     yield on("a Job that vanishes", "local", "Job", "minio-setup", lambda p: p["spec"].update(ttlSecondsAfterFinished=300))
-    yield on("no resources", "dev", "Job", "seed-mistral-24b-", lambda p: _container(p).pop("resources"))
+    yield on("no resources", "dev", "Job", "seed-mistral-24b-", lambda p: container_of(p).pop("resources"))
     # Privileges.
-    yield on("the engine as root", "dev", *runtime, lambda p: _engine(p)["securityContext"].update(runAsUser=0))
+    yield on("the engine as root", "dev", *runtime, lambda p: engine_of(p)["securityContext"].update(runAsUser=0))
     yield on(
         "no security context at all",
         "dev",
         "StatefulSet",
         "minio",
-        lambda p: (_container(p).pop("securityContext"), _pod(p).pop("securityContext")),
+        lambda p: (container_of(p).pop("securityContext"), pod_spec_of(p).pop("securityContext")),
     )
     yield on(
-        "a privileged seed", "local", "Job", "seed-mistral-24b-", lambda p: _container(p)["securityContext"].update(privileged=True)
+        "a privileged seed",
+        "local",
+        "Job",
+        "seed-mistral-24b-",
+        lambda p: container_of(p)["securityContext"].update(privileged=True),
     )
     yield on(
         "SYS_ADMIN",
         "dev",
         "Deployment",
         "private-ai-registry",
-        lambda p: _container(p)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
+        lambda p: container_of(p)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
     )
-    yield on("no seccomp profile", "dev", *runtime, lambda p: _engine(p)["securityContext"].pop("seccompProfile"))
-    yield on("the host's network", "dev", "Deployment", "private-ai-registry", lambda p: _pod(p).update(hostNetwork=True))
+    yield on("no seccomp profile", "dev", *runtime, lambda p: engine_of(p)["securityContext"].pop("seccompProfile"))
+    yield on("the host's network", "dev", "Deployment", "private-ai-registry", lambda p: pod_spec_of(p).update(hostNetwork=True))
     yield on(
         "the node's container socket",
         "dev",
         "StatefulSet",
         "minio",
-        lambda p: _pod(p).setdefault("volumes", []).append({"name": "run", "hostPath": {"path": "/run/containerd"}}),
+        lambda p: pod_spec_of(p).setdefault("volumes", []).append({"name": "run", "hostPath": {"path": "/run/containerd"}}),
     )
     yield on(
         "a Role for everything",
@@ -428,7 +443,7 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "dev",
         "Job",
         "seed-mistral-24b-",
-        lambda p: _container(p)["env"].append({"name": "HF_TOKEN", "value": "hf_" + "QwErTyUiOp" * 3 + "AsDf"}),
+        lambda p: container_of(p)["env"].append({"name": "HF_TOKEN", "value": "hf_" + "QwErTyUiOp" * 3 + "AsDf"}),
     )
     yield on(
         "the store's keys in the environment",
@@ -442,7 +457,7 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "dev",
         "Deployment",
         "private-ai-registry",
-        lambda p: _container(p)["env"].append({"name": "DATABASE_URL", "value": "postgresql://registry:s3cret99@db/registry"}),
+        lambda p: container_of(p)["env"].append({"name": "DATABASE_URL", "value": "postgresql://registry:s3cret99@db/registry"}),
     )
     yield on(
         "a key in a ConfigMap",
@@ -464,8 +479,10 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         lambda p: p["spec"]["ingress"][0].update({"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}),
     )
     # Images.
-    yield on("latest", "local", "StatefulSet", "minio", lambda p: _container(p).update(image="quay.io/minio/minio:latest"))
-    yield on("a digest cut short", "dev", "StatefulSet", "minio", lambda p: _container(p).update(image=_container(p)["image"][:-8]))
+    yield on("latest", "local", "StatefulSet", "minio", lambda p: container_of(p).update(image="quay.io/minio/minio:latest"))
+    yield on(
+        "a digest cut short", "dev", "StatefulSet", "minio", lambda p: container_of(p).update(image=container_of(p)["image"][:-8])
+    )
     yield on("any chart from 0.20 on", "dev", "Release", "charts-kserve", lambda p: p.update(version="0.*"))
     # AWS.
     yield on("plain disks", "dev", "LaunchTemplate", "pool-l4-4gpu", lambda p: p["blockDeviceMappings"][0]["ebs"].pop("encrypted"))
@@ -493,9 +510,9 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         "dev",
         isvc,
         full,
-        lambda p: _model(p)["env"][0]["valueFrom"]["secretKeyRef"].update(key="token"),
+        lambda p: model_of(p)["env"][0]["valueFrom"]["secretKeyRef"].update(key="token"),
     )
-    yield on("a store that KServe does not know", "dev", isvc, fp8, lambda p: _model(p)["storage"].update(key="mino"))
+    yield on("a store that KServe does not know", "dev", isvc, fp8, lambda p: model_of(p)["storage"].update(key="mino"))
     yield on(
         "a Role misspelt in its binding", "local", "RoleBinding", "weights-seeder", lambda p: p["roleRef"].update(name="seeder")
     )
@@ -511,12 +528,12 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
     )
     # Room and time.
     yield on(
-        "a second replica without a second node", "dev", isvc, fp8, lambda p: _predictor(p).update(minReplicas=2, maxReplicas=2)
+        "a second replica without a second node", "dev", isvc, fp8, lambda p: predictor_of(p).update(minReplicas=2, maxReplicas=2)
     )
     yield on(
-        "4 GiB for an engine that pins five", "dev", isvc, fp8, lambda p: _model(p)["resources"]["limits"].update(memory="4Gi")
+        "4 GiB for an engine that pins five", "dev", isvc, fp8, lambda p: model_of(p)["resources"]["limits"].update(memory="4Gi")
     )
-    yield on("all 32 GiB of a node", "dev", isvc, fp8, lambda p: _model(p)["resources"]["requests"].update(memory="32Gi"))
+    yield on("all 32 GiB of a node", "dev", isvc, fp8, lambda p: model_of(p)["resources"]["requests"].update(memory="32Gi"))
     yield on("a minute for a seed", "dev", "Job", "seed-mistral-24b-fp8", lambda p: p["spec"].update(activeDeadlineSeconds=60))
     yield on("GPU nodes without a driver", "dev", "NodeGroup", "pool-l4-4gpu", lambda p: p.update(amiType="AL2023_x86_64_STANDARD"))
     yield on(
@@ -541,4 +558,4 @@ def manifest_mutants() -> Iterator[ManifestMutant]:
         lambda p: next(v for v in p["spec"]["volumes"] if v["name"] == "shm")["emptyDir"].update(sizeLimit="64Mi"),
     )
     yield on("a pool that may have no node", "dev", "NodeGroup", "pool-l4-1gpu", lambda p: p["scalingConfig"].update(maxSize=0))
-    yield on("an older engine", "local", *runtime, lambda p: _engine(p).update(image="docker.io/vllm/vllm-openai:v0.6.0"))
+    yield on("an older engine", "local", *runtime, lambda p: engine_of(p).update(image="docker.io/vllm/vllm-openai:v0.6.0"))

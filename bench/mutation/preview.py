@@ -20,17 +20,20 @@ from embedded.home import CHECKOUT, HOME_VARIABLE, LocalHome
 from policies.offline import Declared, Recording
 from tests.support.account import OUTPUTS, account
 from tests.support.cluster import pretend_started
-from tests.support.engine import Engine, run
+from tests.support.engine import DRAWN, SECRET, SIGNATURE, Engine, Registered, run
 
 # pulumi_policy's own mark of a value that only `up` knows.
-_UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+UNKNOWN_MARK = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
-def record(stack: str, config: Mapping[str, str]) -> Recording:
-    """Runs __main__.py with a configuration of full keys (`mistral-on-l4:platform`). Raises what the program raises."""
+def record(stack: str, config: Mapping[str, str], engine: Engine | None = None) -> Recording:
+    """Runs __main__.py with a configuration of full keys (`mistral-on-l4:platform`). Raises what the program raises.
+
+    engine: with other answers than those of an account with four zones.
+    """
     from components.platforms import local
 
-    engine = Engine(calls=account(), outputs=OUTPUTS)
+    engine = engine or Engine(calls=account(), outputs=OUTPUTS)
     values = {key.partition(":")[2]: value for key, value in config.items() if key.startswith("mistral-on-l4:")}
     if "aws:region" in config:
         values.setdefault("region", config["aws:region"])
@@ -40,12 +43,17 @@ def record(stack: str, config: Mapping[str, str]) -> Recording:
             run(_program, engine, stack, values, preview=True)
     finally:
         local._refuse_another_stack = refuse
-    resources = (
-        Declared(found.token, found.name, found.urn, _plain(dict(found.inputs)), found.parent, found.provider)
-        for found in engine.resources
-        if found.token != "pulumi:pulumi:Stack"
-    )
+    # The engine shows policies nothing of what is only read.
+    resources = (declared(found) for found in engine.resources if found.token != "pulumi:pulumi:Stack" and not found.read)
     return Recording(stack, tuple(resources), dict(config), "the program on mocks")
+
+
+def declared(found: Registered) -> Declared:
+    """A registered resource as a policy is shown it: with the name that its provider draws, and its secrets marked."""
+    inputs = _plain(dict(found.inputs), found.secrets)
+    if found.token.startswith("kubernetes:") and "metadata" in inputs:
+        inputs["metadata"] = {"name": f"{found.name}{DRAWN}", **inputs["metadata"]}
+    return Declared(found.token, found.name, found.urn, inputs, found.parent, found.provider, found.depends_on, found.protect)
 
 
 def _program() -> None:
@@ -68,12 +76,15 @@ def _a_started_cluster() -> Iterator[None]:
                 os.environ[HOME_VARIABLE] = before
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, secrets: frozenset[str], path: str = "") -> Any:
+    """A registered value as it goes over the wire, with the engine's mark around what is secret."""
+    if path and path in secrets:
+        return {SIGNATURE: SECRET, "value": _plain(value, frozenset(), path)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, secrets, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else _UNKNOWN
+        return [_plain(item, secrets, f"{path}[{index}]") for index, item in enumerate(value)]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else UNKNOWN_MARK
 
 
 def shipped(stack: str, folder: Path = CHECKOUT) -> dict[str, str]:

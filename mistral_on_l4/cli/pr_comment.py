@@ -26,14 +26,22 @@ def pr_comment(
     allow_data_loss: Annotated[
         bool, typer.Option("--allow-data-loss", help="Do not fail when what holds data is deleted or replaced.")
     ] = False,
+    changed_files: Annotated[Path | None, typer.Option(help="Changed files (git diff --name-only -z).")] = None,
+    events_base_policies: Annotated[
+        Path | None, typer.Option(help="Event stream of the head's preview with the base's policies.")
+    ] = None,
+    allow_gate_change: Annotated[
+        bool, typer.Option("--allow-gate-change", help="Do not fail for what the base's policies alone refuse.")
+    ] = False,
 ) -> None:
     """Write the comment of a pull request from a preview's events.
 
     Exit code 1: a service does not fit, a policy forbids it, data would be lost, or the preview failed.
     """
-    from mistral_on_l4.pull_request.comment import render
+    from mistral_on_l4.pull_request.comment import Gates, render
     from mistral_on_l4.pull_request.events import EventsError, between, read_events
     from mistral_on_l4.pull_request.plans import read_plan
+    from mistral_on_l4.pull_request.risks import changed_gates
 
     try:
         preview = read_events(events)
@@ -43,7 +51,10 @@ def pr_comment(
         raise Failure(str(error)) from None
     before, after = read_plan(plan_before), read_plan(plan_after)
     name = stack or str(after.document.get("stack") or before.document.get("stack") or "stack")
-    comment = render(name, preview, before, after, allow_data_loss)
+    paths = changed_files.read_text(errors="replace").split("\0") if changed_files else []
+    base_findings = read_events(events_base_policies).findings if events_base_policies else ()
+    gates = Gates(tuple(changed_gates(paths)), base_findings, allow_gate_change)
+    comment = render(name, preview, before, after, allow_data_loss, gates)
     if out is None:
         print(comment.text, end="")
     else:

@@ -7,6 +7,9 @@ from typing import Literal
 
 PROJECT = "mistral-on-l4"
 
+# Type token of the resource by which the program hands its settings and its plan over to the policies.
+DECLARATION = f"{PROJECT}:policies:Declaration"
+
 # Whose an object in a shared cluster is, and whose a thing in an account is: the stack's name is the value.
 STACK_LABEL = "mistral-on-l4/stack"
 STACK_TAG = f"{PROJECT}:stack"

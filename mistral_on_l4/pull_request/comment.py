@@ -13,13 +13,15 @@ from mistral_on_l4.manifests.kept_data import place_of, sentence, why_lost
 from mistral_on_l4.pull_request.differences import differences
 from mistral_on_l4.pull_request.events import Change, PolicyFinding, Preview
 from mistral_on_l4.pull_request.plans import Plan, loads
-from mistral_on_l4.pull_request.redaction import redacted
+from mistral_on_l4.pull_request.redaction import redacted, visible
+from mistral_on_l4.pull_request.risks import risks
 
 # GitHub refuses a comment of more than 65,536 characters; bytes are counted here, so that no reading of "character" matters.
 LIMIT_BYTES = 65_536
 _ROOM_BYTES = 60_000
 # preview.yml hands it on as --allow-data-loss; who may label is who may write, so no fork allows it to itself.
 DATA_LOSS_LABEL = "allow-data-loss"
+GATES_LABEL = "allow-gate-change"
 _LISTED = (25, 10, 4, 1, 0)
 _LONGEST_ERROR = 4_000
 
@@ -60,13 +62,30 @@ def marker(stack: str) -> str:
     return f"<!-- mistral-on-l4 preview: {re.sub(r'[^A-Za-z0-9._-]', '-', stack)} -->"
 
 
-def render(stack: str, preview: Preview, before: Plan, after: Plan, allow_data_loss: bool = False) -> Comment:
+@dataclass(frozen=True)
+class Gates:
+    """What the pull request changes of the gates themselves, and what the base's pack finds. allowed: by a maintainer's label."""
+
+    changed: tuple[str, ...] = ()
+    base_findings: tuple[PolicyFinding, ...] = ()
+    allowed: bool = False
+
+    def only_in_base(self, preview: Preview) -> list[PolicyFinding]:
+        """Mandatory findings of the base's pack that the head's pack does not have."""
+        known = {(finding.policy, finding.urn) for finding in preview.findings if finding.mandatory}
+        return [found for found in self.base_findings if found.mandatory and (found.policy, found.urn) not in known]
+
+
+def render(
+    stack: str, preview: Preview, before: Plan, after: Plan, allow_data_loss: bool = False, gates: Gates | None = None
+) -> Comment:
     """before, after: plans of base and head; a base without the stack has none. allow_data_loss: say it, but do not block."""
+    gates = gates or Gates()
     losses = [change for change in preview.changes if loses_data(change)]
-    blocked = tuple(_blocked(preview, after, [] if allow_data_loss else losses))
+    blocked = tuple(_blocked(preview, after, [] if allow_data_loss else losses, gates))
     body = ""
     for listed in _LISTED:
-        body = "\n\n".join(_sections(stack, preview, before, after, losses, blocked, listed)) + "\n"
+        body = "\n\n".join(_sections(stack, preview, before, after, losses, blocked, listed, gates)) + "\n"
         if len(body.encode()) <= _ROOM_BYTES:
             break
     else:
@@ -103,12 +122,14 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _blocked(preview: Preview, after: Plan, losses: Sequence[Change]) -> Iterator[str]:
+def _blocked(preview: Preview, after: Plan, losses: Sequence[Change], gates: Gates) -> Iterator[str]:
     for service in after.misfits:
         yield f"{service.get('name')} does not fit {service.get('gpus')}x {service.get('gpu')}"
     mandatory = [finding for finding in preview.findings if finding.mandatory]
     if mandatory:
         yield f"{_counted(len(mandatory), 'mandatory policy finding')}"
+    if (others := gates.only_in_base(preview)) and not gates.allowed:
+        yield f"the base's policies refuse what this pull request's let through ({_counted(len(others), 'finding')})"
     if losses:
         yield f"data would be lost: {', '.join(_label(change) for change in losses[:3])}{' …' if len(losses) > 3 else ''}"
     if after.problem:
@@ -126,8 +147,11 @@ def _sections(
     losses: Sequence[Change],
     blocked: Sequence[str],
     listed: int,
+    gates: Gates,
 ) -> Iterator[str]:
     yield f"### `{_inline(stack)}`: {_headline(preview, before, after)}"
+    if gates.changed:
+        yield from _changed_gates(gates, preview, max(listed, 1))
     if blocked:
         yield f"**Blocked**: {_text('; '.join(blocked[:5]))}{_more(len(blocked) - 5)}."
     for warning in preview.warnings:
@@ -136,16 +160,31 @@ def _sections(
     yield from _misfits(after, max(listed, 3))
     if preview.errors and not (after.misfits and len(preview.errors) == 1):
         yield _errors(preview)
+    if after.problem and not after.services:
+        # A refused configuration: there is nothing to compare, and nothing is removed.
+        yield from _policies(preview, listed)
+        return
+    if found := list(dict.fromkeys(risks(preview, before, after))):
+        yield f"**Look at**: {'; '.join(map(_text, found[:10]))}{_more(len(found) - 10)}."
     yield _fit_table(before, after, listed)
     yield from _costs(before, after)
     if losses:
-        risks = [_text(_why_lost(change) or "") or f"{change.op} {_label(change)}" for change in losses[:10]]
+        lost = [_text(_why_lost(change) or "") or f"{change.op} {_label(change)}" for change in losses[:10]]
         yield (
-            f"**Data at risk**: {'; '.join(risks)}{_more(len(losses) - 10)}. If that is meant, a maintainer's label "
+            f"**Data at risk**: {'; '.join(lost)}{_more(len(losses) - 10)}. If that is meant, a maintainer's label "
             f"`{DATA_LOSS_LABEL}` on the pull request allows it here, and `allowDataLoss` in the stack file in the update."
         )
     yield from _resources(preview, listed)
     yield from _policies(preview, listed)
+
+
+def _changed_gates(gates: Gates, preview: Preview, listed: int) -> Iterator[str]:
+    names = ", ".join(f"`{_inline(path)}`" for path in gates.changed[:listed])
+    others = gates.only_in_base(preview)
+    judged = "The base's policies find nothing more." if not others else "The base's policies refuse it as well:"
+    label = f" A maintainer's label `{GATES_LABEL}` allows that." if others and not gates.allowed else ""
+    text = f"**This pull request changes what judges it**: {names}{_more(len(gates.changed) - listed)}. {judged}{label}"
+    yield text + ("\n\n" + "\n".join(_findings(others, listed)) if others else "")
 
 
 def _headline(preview: Preview, before: Plan, after: Plan) -> str:
@@ -476,7 +515,7 @@ def _more(count: int) -> str:
 
 def _text(value: Any) -> str:
     """Text inside Markdown: redacted, on one line, without markup, mentions or table bars of its own."""
-    text = redacted(" ".join(str(value).split()))
+    text = visible(redacted(" ".join(str(value).split())))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
     text = re.sub(r"\*|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
     # A zero-width space keeps "@name" and "#12" from notifying people and linking issues.
@@ -485,4 +524,4 @@ def _text(value: Any) -> str:
 
 def _inline(text: str) -> str:
     """Text inside backticks."""
-    return " ".join(redacted(text).split()).replace("`", "'").replace("|", "\\|")
+    return visible(" ".join(redacted(text).split())).replace("`", "'").replace("|", "\\|")

@@ -41,6 +41,8 @@ def differences(change: Change) -> list[str]:
             shown.append(f"{_short(path)} {_value(old)} → {_value(new)}")
         else:
             named.append(_short(path))
+    if change.kept[0] != change.kept[1]:
+        shown.insert(0, f"on destroy: {change.kept[0] or 'deleted'} → {change.kept[1] or 'deleted'}")
     if not shown and not named:
         named = [_short(path) for path in change.paths if not _DERIVED.search(path)]
     return list(dict.fromkeys((*shown, *named)))
@@ -80,14 +82,34 @@ def _arguments(old: list[Any], new: list[Any]) -> Iterator[str]:
         was, now = before.get(flag), after.get(flag)
         if was == now:
             continue
-        if names_a_secret(flag) and flag not in ("--max-num-batched-tokens",):
+        if names_a_secret(flag) and not _is_shown(flag):
             yield f"{flag}: changed"
         elif was is None:
-            yield f"+ {flag} {redacted(now or '')}".rstrip()
+            yield f"+ {flag} {_flag_value(flag, now or '')}".rstrip()
         elif now is None:
-            yield f"- {flag} {redacted(was)}".rstrip()
+            yield f"- {flag} {_flag_value(flag, was)}".rstrip()
+        elif _is_shown(flag):
+            yield f"{flag} {_flag_value(flag, was)} → {_flag_value(flag, now)}"
         else:
-            yield f"{flag} {redacted(was)} → {redacted(now)}"
+            yield f"{flag}: changed"
+
+
+# Flags of vLLM by whose values a person decides. Of any other the value may be a secret, whatever it is called.
+_DECIDING = re.compile(
+    r"--((tensor|pipeline|data)-parallel-size|max-[a-z-]+|kv-cache-dtype|gpu-memory-utilization|cpu-offload-gb|dtype|quantization|seed"
+    r"|swap-space|block-size|load-format|served-model-name|port|model|(no-)?enable-[a-z-]+|enforce-eager|tool-call-parser|tokenizer-mode"
+    r"|config-format|language-model-only|generation-config|limit-mm-per-prompt|uvicorn-log-level|trust-remote-code)"
+)
+
+
+def _is_shown(flag: str) -> bool:
+    return _DECIDING.fullmatch(flag) is not None
+
+
+def _flag_value(flag: str, value: str) -> str:
+    if not value or _is_shown(flag):
+        return redacted(value)
+    return HIDDEN
 
 
 def _flags(arguments: list[Any]) -> dict[str, str]:

@@ -50,7 +50,7 @@ class Change:
     """A resource that a preview would touch. op: create, import, update, delete, replace, or the engine's own unknown word.
 
     before, after: its inputs, {} where it is not; paths: what the engine calls changed, for inputs that it hides; provider: its
-    provider's URN.
+    provider's URN; kept: how it outlives a destroy before and after, in the option's name, "" if it does not.
     """
 
     op: str
@@ -60,6 +60,7 @@ class Change:
     after: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     provider: str = ""
+    kept: tuple[str, str] = ("", "")
 
     @property
     def name(self) -> str:
@@ -202,12 +203,15 @@ def _take(step: Mapping[str, Any], changes: dict[str, Change], declared: dict[st
         return 0
     provider_urn = str((new or old).get("provider") or "").rpartition("::")[0]
     before, after = old.get("inputs") or {}, new.get("inputs") or {}
-    change = Change(_OPERATIONS.get(op, op), urn, token, before, after, tuple(_paths(step)), provider_urn)
+    change = Change(_OPERATIONS.get(op, op), urn, token, before, after, tuple(_paths(step)), provider_urn, (_kept(old), _kept(new)))
     provider = token.startswith("pulumi:providers:")
     if new and not provider and (op == "same" or op not in _QUIET) and _OPERATIONS.get(op) != "delete" and op != "delete-replaced":
         declared[urn] = change
-    if op in _QUIET:
+    if op in _QUIET and not (op == "same" and change.kept[0] != change.kept[1]):
         return int(op == "same" and not provider)
+    if op == "same":
+        # The options changed, and nothing else.
+        change = replace(change, op="update")
     if provider and op == "create":
         return 0
     known = changes.get(urn)
@@ -223,6 +227,11 @@ def _take(step: Mapping[str, Any], changes: dict[str, Change], declared: dict[st
             paths=known.paths or change.paths,
         )
     return 0
+
+
+def _kept(state: Mapping[str, Any]) -> str:
+    """The options by which a resource outlives a destroy, or stops it."""
+    return " and ".join(option for option in ("protect", "retainOnDelete") if state.get(option))
 
 
 def _paths(step: Mapping[str, Any]) -> Iterator[str]:
@@ -280,9 +289,11 @@ def between(before: Preview, after: Preview) -> Preview:
         if place := moved_by(maker, provider):
             was, now = {**was, place: maker[place]}, {**now, place: provider[place]}
             changes.append(replace(change, op="replace", before=was, after=now, paths=()))
-        elif was != now:
+        elif was != now or old.kept[1] != change.kept[1]:
+            kept = (old.kept[1], change.kept[1])
             replaced = needs_a_new_object(change.token, was, now, provider)
-            changes.append(replace(change, op="replace" if replaced else "update", before=was, after=now, paths=()))
+            op = "replace" if replaced else "update"
+            changes.append(replace(change, op=op, before=was, after=now, paths=(), kept=kept))
     for urn, old in before.declared.items():
         if urn not in after.declared:
             changes.append(replace(old, op="delete", before=old.after, after={}))

@@ -67,6 +67,15 @@ def redacted(text: str) -> str:
     return _LONG.sub(lambda found: HIDDEN if _random(found[0]) else found[0], text)
 
 
+# Controls, directions and what has no width: they hide or turn round what a person reads.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+
+
+def visible(text: str) -> str:
+    """The text with control and bidirectional characters as escapes."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _hide_named(found: re.Match[str]) -> str:
     # In prose ("token: must ...") the next word is a word; nobody writes prose as "token=must" or in quotes.
     prose = re.fullmatch(r".*:\s+|Bearer\s+", found["name"], re.IGNORECASE | re.DOTALL)

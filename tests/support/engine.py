@@ -15,8 +15,11 @@ from pulumi.runtime.proto import source_pb2
 from mistral_on_l4.config.settings import SECRET_KEYS
 
 # How Pulumi marks special values on the wire, and a secret among them.
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
-_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+SECRET = "1b47061264138c4ac30d75fd1eb44270"
+
+# The end of a name that a provider draws.
+DRAWN = "-0a1b2c3"
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 
@@ -26,7 +29,7 @@ class Registered:
     """A resource as the program declared it.
 
     token: of its type; inputs: unwrapped; depends_on, parent, provider, aliases: URNs, "" for the default provider; secrets:
-    paths of secret inputs; error_hooks: names.
+    paths of secret inputs; error_hooks: names; read: whether it is somebody else's, which the program only looks at.
     """
 
     token: str
@@ -40,6 +43,8 @@ class Registered:
     aliases: tuple[str, ...] = ()
     delete_before_replace: bool = False
     error_hooks: tuple[str, ...] = ()
+    protect: bool = False
+    read: bool = False
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Engine(pulumi_mocks.Mocks):
             state["output"] = args.inputs.get("input")
         if args.typ.startswith("kubernetes:"):
             # What is declared without a name is given one.
-            given = {"uid": f"uid-of-{args.name}", "name": f"{args.name}-0a1b2c3"}
+            given = {"uid": f"uid-of-{args.name}", "name": f"{args.name}{DRAWN}"}
             state["metadata"] = {**given, **(state.get("metadata") or {})}
         return args.resource_id or f"{args.name}-id", state
 
@@ -105,7 +110,7 @@ class _Monitor(pulumi_mocks.MockMonitor):
 
     def ReadResource(self, request: Any) -> Any:
         answer = super().ReadResource(request)  # type: ignore[no-untyped-call]
-        self._keep(request, request.type, request.properties, answer.urn)
+        self._keep(request, request.type, request.properties, answer.urn, read=True)
         return answer
 
     def RegisterResource(self, request: Any) -> Any:
@@ -113,7 +118,7 @@ class _Monitor(pulumi_mocks.MockMonitor):
         self._keep(request, request.type, request.object, answer.urn)
         return answer
 
-    def _keep(self, request: Any, token: str, properties: Any, urn: str) -> None:
+    def _keep(self, request: Any, token: str, properties: Any, urn: str, read: bool = False) -> None:
         if token == "pulumi:pulumi:Stack":
             return  # registered whenever the SDK's loop first gets to it
         inputs = pulumi.runtime.rpc.deserialize_properties(properties)
@@ -132,6 +137,8 @@ class _Monitor(pulumi_mocks.MockMonitor):
                 tuple(alias.urn for alias in getattr(request, "aliases", ())),
                 getattr(request, "deleteBeforeReplace", False),
                 tuple(request.hooks.on_error) if hasattr(request, "hooks") else (),
+                getattr(request, "protect", False),
+                read,
             )
         )
 
@@ -139,7 +146,7 @@ class _Monitor(pulumi_mocks.MockMonitor):
 def _unwrapped(value: Any, path: str, secrets: set[str]) -> Any:
     """The plain value; paths of what was a secret on the wire are collected, such as `stringData` or `spec.env[0].value`."""
     if isinstance(value, dict):
-        if value.get(_SIGNATURE) == _SECRET:
+        if value.get(SIGNATURE) == SECRET:
             secrets.add(path)
             return _unwrapped(value["value"], path, secrets)
         return {key: _unwrapped(item, f"{path}.{key}".lstrip("."), secrets) for key, item in value.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mistral_on_l4.config.names import DECLARATION
 from policies.offline import Declared, Recording
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -58,6 +59,6 @@ def without(recorded: Callable[[str], Recording]) -> Callable[..., Recording]:
 
 
 def is_named(found: Declared, kind: str, name: str) -> bool:
-    if not found.token.startswith(("kubernetes:", "aws:")) or found.token.rpartition(":")[2] != kind:
+    if not found.token.startswith(("kubernetes:", "aws:", DECLARATION)) or found.token.rpartition(":")[2] != kind:
         return False
     return str((found.props.get("metadata") or {}).get("name", found.name)).startswith(name) or found.name.startswith(name)

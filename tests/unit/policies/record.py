@@ -1,16 +1,21 @@
-"""Makes the recordings that the policy tests run on, from the event stream of a real preview.
+"""Makes the recordings that the policy tests run on.
 
-    eval "$(make -s env)"
+    python tests/unit/policies/record.py local
+
+writes tests/unit/policies/recorded/local.json from the program on mocks, with the edges of its graph and its secrets marked, as the
+engine shows both to policies. With an event stream of a real preview as a second argument and the home as a third, from that one:
+
     PULUMI_DEBUG_COMMANDS=true pulumi preview -s local --event-log events.jsonl
     python tests/unit/policies/record.py local events.jsonl "$PWD/.local"
 
-writes tests/unit/policies/recorded/local.json. Values that Pulumi knows to be secret are already hidden in the stream. Only what
+An event stream has neither edges nor marks. Values that Pulumi knows to be secret are already hidden in the stream. Only what
 belongs to the machine that recorded (folders, the fingerprint of a home) is replaced, and the keys of Secrets are put back: the
 stream hides a Secret's whole map, while policies see its keys.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -62,6 +67,25 @@ def recording_of(stack: str, events: Path) -> Recording:
     return Recording(stack, tuple(resources.values()), config, f"pulumi preview -s {stack}")
 
 
+def with_declaration(recording: Recording) -> Recording:
+    """A recording of an older preview with what the program hands over of its settings and plan since."""
+    from mistral_on_l4.config.names import DECLARATION
+    from mistral_on_l4.config.settings import settings_of_config
+    from mistral_on_l4.planner import plan_stack
+
+    settings = settings_of_config(recording.config, recording.stack)
+    plan = plan_stack(settings, stack=recording.stack)
+    inputs = {
+        "stack": recording.stack,
+        "settings": settings.model_dump(mode="json", by_alias=True),
+        "plan": {"services": {service.name: list(service.args) for service in plan.services}},
+        "kept": [],
+    }
+    urn = f"urn:pulumi:{recording.stack}::mistral-on-l4::{DECLARATION}::declaration"
+    declared = tuple(found for found in recording.resources if found.token != DECLARATION)
+    return dataclasses.replace(recording, resources=(*declared, Declared(DECLARATION, "declaration", urn, inputs)))
+
+
 def _with_keys(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     if inputs.get("stringData") != "[secret]":
         return inputs
@@ -81,11 +105,16 @@ def without_machine(document: dict[str, Any], home: str) -> str:
 
 
 def main() -> None:
-    stack, events = sys.argv[1], Path(sys.argv[2])
+    stack = sys.argv[1]
     home = sys.argv[3] if len(sys.argv) > 3 else ""
     RECORDED.mkdir(exist_ok=True)
     target = RECORDED / f"{stack}.json"
-    recording = recording_of(stack, events)
+    if len(sys.argv) > 2:
+        recording = recording_of(stack, Path(sys.argv[2]))
+    else:
+        from bench.mutation.preview import record, shipped
+
+        recording = record(stack, shipped(stack))
     target.write_text(without_machine(recording.document(), home) + "\n")
     print(f"{target}: {len(recording.resources)} resources")
 

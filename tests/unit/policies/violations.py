@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Props = Any
@@ -64,9 +66,19 @@ def told(props: Props, name: str) -> Props:
 
 def set_expiry(props: Props, day: str | None) -> None:
     """In the tags of a resource and in those that the plugin has made of them and the provider's default ones."""
-    for field in {"tags", "tagsAll"} & set(props):
+    if "tagsAll" not in props:
+        # The provider's default ones are there as well, and only another value hides them.
+        props["tags"] = {**props.get("tags", {}), "expires": day or ""}
+    for field in {"tags", "tagsAll"} & set(props) if "tagsAll" in props else ():
         others = {key: value for key, value in props[field].items() if key != "expires"}
         props[field] = others if day is None else {**others, "expires": day}
+
+
+def api_key() -> str:
+    """The key of the recorded stack."""
+    recording = json.loads((Path(__file__).with_name("recorded") / "dev.json").read_text())
+    secret = next(found for found in recording["resources"] if found["name"] == "serving-api-key")
+    return str(secret["props"]["stringData"]["value"]["api-key"])
 
 
 VIOLATIONS = (
@@ -843,5 +855,151 @@ VIOLATIONS = (
         "pool-l4-1gpu",
         lambda props: props["spec"]["template"]["spec"].update(taints=[]),
         "without the taint",
+    ),
+    # stack file
+    Violation(
+        "engine-flags-are-safe",
+        "code that lies beside the weights",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: model(props)["args"].append("--trust-remote-code"),
+        "--trust-remote-code runs Python code",
+    ),
+    Violation(
+        "images-come-from-known-registries",
+        "a copy of the engine by somebody",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props).update(image="docker.io/somebody/vllm-openai:v0.11.0"),
+        "docker.io/somebody/vllm-openai",
+    ),
+    Violation(
+        "image-tags-name-a-release",
+        "half a version",
+        "local",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props).update(image="docker.io/vllm/vllm-openai:v0.11"),
+        "names no release",
+    ),
+    Violation(
+        "engine-is-one-that-was-planned-for",
+        "an engine of two years ago",
+        "dev",
+        "ServingRuntime",
+        "vllm-mistral-runtime",
+        lambda props: engine(props).update(image="docker.io/vllm/vllm-openai:v0.6.0"),
+        "serves by vLLM 0.6.0",
+    ),
+    Violation(
+        "namespaces-are-the-stacks-own",
+        "the namespace of the cluster's own parts",
+        "dev",
+        "Declaration",
+        "declaration",
+        lambda props: props["settings"]["namespaces"].update(services="kube-system"),
+        "namespaces.services is kube-system",
+    ),
+    Violation(
+        "cluster-version-is-supported",
+        "a version of years ago",
+        "dev",
+        "Cluster",
+        "eks",
+        lambda props: props.update(version="1.24"),
+        "Kubernetes 1.24",
+    ),
+    Violation(
+        "connections-are-encrypted",
+        "a hub over plain http",
+        "dev",
+        "Job",
+        "seed-mistral-24b-fp8",
+        lambda props: told(props, "HF_ENDPOINT").update(value="http://hub.example.com"),
+        "is not encrypted",
+    ),
+    Violation(
+        "one-key-for-the-engine",
+        "an empty key behind the Secret's",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: model(props)["env"].append({"name": "VLLM_API_KEY", "value": ""}),
+        "VLLM_API_KEY is empty",
+    ),
+    Violation(
+        "known-secrets-are-nowhere-else",
+        "the API key in an annotation",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: props["metadata"]["annotations"].update(note=f"key {api_key()}"),
+        "holds a secret of the stack",
+    ),
+    # conformity
+    Violation(
+        "stack-declares-its-settings",
+        "a plan that the planner does not make",
+        "dev",
+        "Declaration",
+        "declaration",
+        lambda props: props["plan"]["services"].update({"mistral-24b-full": []}),
+        "planned mistral-24b-full otherwise",
+    ),
+    Violation(
+        "resources-are-known",
+        "a Service that became something else",
+        "dev",
+        "Declaration",
+        "declaration",
+        lambda props: props["settings"]["services"].pop(0),
+        "the program declares no such",
+    ),
+    Violation(
+        "fields-are-known",
+        "a transformer beside the predictor",
+        "dev",
+        "InferenceService",
+        "mistral-24b-full",
+        lambda props: props["spec"].update(transformer={"containers": [{"name": "x", "image": "quay.io/x/y:1.0.0"}]}),
+        "the program sets no spec.transformer",
+    ),
+    Violation(
+        "values-follow-the-settings",
+        "two stores behind one Service",
+        "dev",
+        "StatefulSet",
+        "minio",
+        lambda props: props["spec"].update(replicas=2),
+        "spec.replicas is '2', where the program has '1'",
+    ),
+    Violation(
+        "nothing-declared-is-missing",
+        "the setting that NetworkPolicies need",
+        "dev",
+        "Addon",
+        "addons-network-vpc-cni",
+        lambda props: props.pop("configurationValues"),
+        "configurationValues is not set",
+    ),
+    Violation(
+        "graph-keeps-its-order",
+        "a store that stays after destroy",
+        "dev",
+        "Declaration",
+        "declaration",
+        lambda props: props["kept"].append("store-server"),
+        "stays when the stack is destroyed",
+    ),
+    Violation(
+        "secrets-stay-secret",
+        "keys that Pulumi does not know as secret",
+        "dev",
+        "Secret",
+        "weights-writer",
+        lambda props: props.update(stringData=props["stringData"]["value"]),
+        "is plain",
     ),
 )
