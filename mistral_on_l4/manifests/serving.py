@@ -125,6 +125,8 @@ def serving_runtime(
         "args": [f"--port={PORT}", "--model=/mnt/models", "--served-model-name={{.Name}}"],
         "env": [value(name, text) for name, text in _CACHE_ENV.items()],
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
+        # vLLM writes no message of its own: why it ended is at the end of its log, and status, check and `up` repeat it from here.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # The root filesystem stays writable: with a read-only one NVIDIA's CDI hook fails and the container is never made.
         "securityContext": container_security(user_ids, {"runAsUser": _UID, "runAsGroup": 0}),
         "volumeMounts": [
