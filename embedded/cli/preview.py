@@ -26,6 +26,7 @@ from mistral_on_l4.cli import Failure, terminal
 from mistral_on_l4.cli.stacks import StackOption, project_folder, stack_settings
 from mistral_on_l4.config.names import ASSUMED_CLUSTER, REHEARSAL_CHARTS, UNREADABLE_SECRET
 from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.stack_file import read_stack_file
 from mistral_on_l4.files import write_whole
 
 app = typer.Typer(add_completion=False)
@@ -98,7 +99,7 @@ def _bare_project(home: LocalHome) -> Path:
 def _readable_copy(home: LocalHome, stack: str) -> Path:
     """A copy of the stack's file for anyone without its passphrase: without its salt, a placeholder in place of each secret."""
     file = project_folder() / f"Pulumi.{stack}.yaml"
-    config = yaml.safe_load(file.read_text()).get("config") or {}
+    config = read_stack_file(file).config
     hidden: list[str] = []
     copy = home.root / file.name
     write_whole(copy, yaml.safe_dump({"config": {key: _hidden(value, key, hidden) for key, value in config.items()}}))

@@ -38,6 +38,7 @@ from mistral_on_l4.cluster.live import in_stack_order, services
 from mistral_on_l4.cluster.local import local_stack
 from mistral_on_l4.config.names import PROJECT, REHEARSAL_CHARTS
 from mistral_on_l4.config.settings import Settings
+from mistral_on_l4.config.stack_file import read_stack_file
 from mistral_on_l4.files import write_whole
 from mistral_on_l4.planner.catalogue import load_catalogue
 
@@ -294,11 +295,12 @@ class Theatre:
 
     def configure(self) -> None:
         """Writes it, from the stack's file as it is now. Pulumi's salt stays: an earlier rehearsal's state needs it."""
-        document = yaml.safe_load((project_folder() / self.config.name).read_text())
-        document["config"][f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
-        _open_to_somebody(document["config"])
+        file = read_stack_file(project_folder() / self.config.name)
+        file.config[f"{PROJECT}:hub"] = {"endpoint": self.info.hub_url}
+        _open_to_somebody(file.config)
+        document = {**file.rest, "config": file.config}
         if self.config.exists():
-            before = yaml.safe_load(self.config.read_text()) or {}
+            before = read_stack_file(self.config).rest
             document |= {key: value for key, value in before.items() if key.startswith("encr")}
         write_whole(self.config, yaml.safe_dump(document))
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.client import ApiError, Unreachable
 from mistral_on_l4.cluster.connection import Connection, NoConnection, connect
 from mistral_on_l4.config.names import STACK_LABEL
 from mistral_on_l4.config.settings import Settings, SettingsError, load_stack_file
+from mistral_on_l4.config.stack_file import read_stack_file
 
 if TYPE_CHECKING:
     from mistral_on_l4.planner import StackPlan
@@ -42,9 +42,8 @@ def stack_profile(stack: str) -> str | None:
 
     stack: one whose settings were read.
     """
-    document = yaml.safe_load((project_folder() / f"Pulumi.{stack}.yaml").read_text()) or {}
-    profile = (document.get("config") or {}).get("aws:profile")
-    return None if profile is None else str(profile)
+    profile = read_stack_file(project_folder() / f"Pulumi.{stack}.yaml").config.get("aws:profile")
+    return str(profile) if profile else None
 
 
 def acting_on(stack: str, where: str) -> None:

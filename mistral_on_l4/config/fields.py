@@ -16,6 +16,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # Safe in every S3 store and in a URL; names that begin with a dot are stores' own (.minio.sys, .sgwtmp). A file's name has at most
 # 255 bytes in stores that keep files, with ".unfinished.json" for the last one.
 _PREFIX_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_TIME_OF_PULUMI = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}\S* \+0000 UTC")
 # KServe appends "-predictor" and Kubernetes a ReplicaSet and pod suffix to the service's name, within the 63 of a label.
 _MAX_SERVICE_NAME = 63 - len("-predictor")
 
@@ -84,8 +85,11 @@ def _block(value: str) -> str:
 
 
 def _date(value: str) -> str:
+    if _TIME_OF_PULUMI.fullmatch(value):
+        raise ValueError(f"{value!r} is what Pulumi makes of a date without quotes: write it in quotes, as '{value[:10]}'")
     try:
-        date.fromisoformat(value)
+        # Python takes more forms of ISO 8601 than people mean here.
+        date.fromisoformat(value if len(value) == 10 else "")
     except ValueError as error:
         raise ValueError(f"{value!r} is no date ({error}): write YYYY-MM-DD") from None
     return value
@@ -121,4 +125,5 @@ Quantity = Annotated[str, AfterValidator(_quantity)]
 Span = Annotated[str, AfterValidator(_span)]
 Block = Annotated[str, AfterValidator(_block)]
 Role = Annotated[str, AfterValidator(_role)]
-Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_date)]
+# The pattern is for editors: the check's own words are better.
+Date = Annotated[str, AfterValidator(_date), Field(json_schema_extra={"pattern": r"^\d{4}-\d{2}-\d{2}$"})]

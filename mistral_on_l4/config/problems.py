@@ -58,6 +58,9 @@ def _line(detail: Any, names: Names) -> str:
         message = f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known are {', '.join(known)}"
     elif kind == "missing":
         message = "is missing"
+    elif kind == "string_type" and isinstance(detail["input"], (bool, int, float)):
+        what = "true or false" if isinstance(detail["input"], bool) else "a number"
+        message = f"is {what} without quotes, {str(detail['input']).lower()}: write it in quotes"
     elif kind in _SHAPES:
         message = f"should be {_SHAPES[kind]}, got {detail['input']!r}"
     elif kind not in ("value_error",):

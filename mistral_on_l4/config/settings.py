@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mistral_on_l4.config.merging import Merged, merged
@@ -39,6 +38,7 @@ from mistral_on_l4.config.sections import (
     TagSettings,
     Variant,
 )
+from mistral_on_l4.config.stack_file import read_stack_file
 
 # The model's classes are part of this module's face: most of the program reads settings and does not care how they are checked.
 __all__ = [
@@ -137,20 +137,12 @@ def load_stack_file(stack: str, directory: Path | None = None) -> Settings:
     folder = directory or Path.cwd()
     name = f"Pulumi.{stack}.yaml"
     try:
-        text = (folder / name).read_text()
+        config = read_stack_file(folder / name).config
     except FileNotFoundError:
         known = sorted(path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml"))
         raise SettingsError(name, [f"no such stack file here; the stacks are: {', '.join(known) or 'none'}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
-        raise SettingsError(name, [f"cannot be read: {reason}"]) from None
-    try:
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise SettingsError(name, [f"is not YAML: {str(error).splitlines()[0]}"]) from None
-    config = (document.get("config") or {}) if isinstance(document, dict) else document
-    if not isinstance(config, dict):
-        raise SettingsError(name, [f"holds no keys under 'config:', but {str(config)[:40]!r}"])
+    except OSError as error:
+        raise SettingsError(name, [f"cannot be read: {error.strerror}"]) from None
     return settings_of_config(config, name, encrypted=set(_encrypted_keys(config)))
 
 

@@ -20,7 +20,8 @@ SHARED = ("__main__.py", "Pulumi.yaml", "requirements.txt", "pyproject.toml")
 SHARED_FOLDERS = ("components/", "embedded/", "mistral_on_l4/", "policies/")
 # Inside these, what no stack runs.
 ASIDE = ("mistral_on_l4/pull_request/", "embedded/README.md")
-_PLATFORM = re.compile(r"^\s*mistral-on-l4:platform:\s*[\"']?([a-z]+)\b", re.MULTILINE)
+# The key as Pulumi reads it: with the project's namespace or none, in quotes or not (config/stack_file.py, which needs PyYAML).
+_PLATFORM = re.compile(r"""^\s*["']?(?:mistral-on-l4:)?platform["']?\s*:\s*["']?([a-z]+)\b""", re.MULTILINE)
 
 
 def concerned(paths: Iterable[str], stacks: Iterable[str]) -> list[str]:

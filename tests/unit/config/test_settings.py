@@ -185,7 +185,7 @@ def test_defaults_pass_the_checks_that_written_values_do() -> None:
         (b"- a\n- b\n", "holds no keys under 'config:', but \"['a', 'b']\""),
         (b"config:\n  - a\n", "holds no keys under 'config:'"),
         (b"just words\n", "holds no keys under 'config:'"),
-        (b"config:\n  1: x\n", "platform: is missing"),
+        (b"config:\n  1: x\n", "'1' is no key: write it in quotes"),
         (b"\xff\xfe\x00", "cannot be read: is not text"),
     ],
 )

@@ -41,9 +41,11 @@ def test_credentials_preview_an_account_and_never_the_stack_of_somebodys_machine
 
 
 def test_a_file_that_names_no_platform_is_not_taken_for_a_machines_own(tmp_path: Path) -> None:
-    for stack, line in (("mine", "mistral-on-l4:platform: 'local'"), ("typo", "mistral-on-l4:platform: locale"), ("none", "a: b")):
+    lines = {"mine": "mistral-on-l4:platform: 'local'", "bare": "'platform': local"}
+    for stack, line in (*lines.items(), ("typo", "mistral-on-l4:platform: locale"), ("none", "a: b")):
         (tmp_path / f"Pulumi.{stack}.yaml").write_text(f"config:\n  {line}\n")
-    assert by_preview(["mine", "typo", "none"], tmp_path, True) == {"simulated": ["mine"], "real": ["typo", "none"]}
+    how = by_preview(["mine", "bare", "typo", "none"], tmp_path, True)
+    assert how == {"simulated": ["mine", "bare"], "real": ["typo", "none"]}
 
 
 def test_ci_asks_before_anything_is_installed() -> None:
