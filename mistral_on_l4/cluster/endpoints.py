@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, services
+from mistral_on_l4.manifests.serving import client_service_name
 from mistral_on_l4.planner import ServicePlan, StackPlan
 
 
@@ -72,14 +73,11 @@ def open_endpoints(connection: Connection, plan: StackPlan, names: Sequence[str]
         raise NoService(f"no service {unknown[0]!r}; the services are {', '.join(known)}", wrong_name=True)
     plans = {service.name: service for service in plan.services}
     key = api_key(connection.client, namespace)
+    kind = connection.settings.traits.client_service
     with ExitStack() as open_until_then:
-        yield [
-            Endpoint(
-                known[name],
-                open_until_then.enter_context(connection.service(f"{name}-predictor", namespace)),
-                key,
-                plans.get(name),
-                connection.settings.traits.embedded,
-            )
+        opened = {
+            name: open_until_then.enter_context(connection.service(client_service_name(name, kind), namespace))
             for name in (names or known)
-        ]
+        }
+        made_up = connection.settings.traits.embedded
+        yield [Endpoint(known[name], url, key, plans.get(name), made_up) for name, url in opened.items()]

@@ -41,21 +41,23 @@ class Endpoint:
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
     """The enabled services in their order, then the registry, then the object store where it is the stack's own."""
-    spaces = settings.namespaces
+    spaces, kind = settings.namespaces, settings.traits.client_service
     found = [
-        (service.name, f"{service.name}-predictor", spaces.services, serving.SERVICE_PORT, "http")
+        (service.name, serving.client_service_name(service.name, kind), spaces.services, serving.SERVICE_PORT, "http")
         for service in settings.enabled_services
     ]
     found.append(("registry", registry.service_name(settings.registry.name), spaces.registry, registry.PORT, "http"))
     if settings.object_store.kind == "minio":
-        found.append(("object-store", object_store.NAME, spaces.object_store, object_store.PORT, "https"))
+        # In a cluster that is given nobody issues the store a certificate.
+        scheme = "http" if settings.traits.given_cluster else "https"
+        found.append(("object-store", object_store.NAME, spaces.object_store, object_store.PORT, scheme))
     for number, (name, service, namespace, port, scheme) in enumerate(found):
         yield Endpoint(name, service, namespace, port, _FIRST_PORT + number, scheme)
 
 
 def key_command(settings: Settings, local: LocalStack | None) -> str | None:
     """The command that prints the services' key; None where they ask for none."""
-    if settings.access.auth != "token":
+    if settings.access.auth != "token" or settings.traits.guard != "engine":
         return None
     kubectl = "kubectl" if local is None else f"{shlex.quote(local.kubectl)} --kubeconfig {shlex.quote(str(local.kubeconfig))}"
     where = f"secret {serving.API_KEY_SECRET} -n {settings.namespaces.services}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mistral_on_l4.config.machine_disks import root_gib
 from mistral_on_l4.config.settings import Settings
 from mistral_on_l4.planner.catalogue.schema import Catalogue, RegionPrices
 from mistral_on_l4.planner.plan import CostLine
@@ -31,8 +32,15 @@ def fixed_costs(settings: Settings, catalogue: Catalogue) -> tuple[CostLine, ...
     if not settings.traits.nodes_bill:
         return ()
     prices = catalogue.prices.get(settings.region)
-    lines = [_volume("object store volume", size, throughput, prices) for size, throughput in _store_volumes(settings)]
+    # A class of the cluster's own asks for no more than gp3 includes.
+    included = settings.traits.given_cluster
+    lines = [
+        _volume("object store volume", size, 0 if included else throughput, prices) for size, throughput in _store_volumes(settings)
+    ]
     lines.append(_volume("registry volume", settings.registry.volume_size, 0, prices))
+    if settings.traits.given_cluster:
+        disks = sum(pool.count * root_gib(catalogue.instance(pool.instance_type).gpus) for pool in settings.pools.groups)
+        lines.append(_volume("root volumes of GPU machines", f"{disks}Gi", 0, prices))
     if not settings.traits.makes_cluster:
         return tuple(lines)
     gpu_nodes = sum(pool.count for pool in settings.pools.groups)

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_on_l4.config.machine_disks import root_gib
 from mistral_on_l4.config.names import GPU_RESOURCE, GPU_TAINT, POOL_LABEL, STACK_LABEL, STACK_TAG
 from mistral_on_l4.manifests.metadata import MANAGER_LABELS, SKIP_AWAIT, manifest, metadata
 from mistral_on_l4.manifests.openshift.names import MACHINE_API, MACHINE_NAMESPACE
 
 _MACHINE = "machine.openshift.io/cluster-api-"
 ROLE = "gpu-worker"
-# GiB of the root volume: image and weights lie there, on OpenShift also where the instance has disks of its own. What the source
-# document's own cluster has, by GPUs of the instance.
-_ROOT_GIB = {1: 200}
-_ROOT_GIB_OF_MORE = 500
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,6 @@ def zone_of(worker: Mapping[str, Any]) -> str:
 
 def machine_set_name(infrastructure: str, pool: str, zone: str) -> str:
     return f"{infrastructure}-{pool}-{zone}"
-
-
-def root_gib(gpus: int) -> int:
-    return _ROOT_GIB.get(gpus, _ROOT_GIB_OF_MORE)
 
 
 def machine_set(pool: MachinePool, worker: Mapping[str, Any]) -> dict[str, Any]:
