@@ -133,7 +133,7 @@ def _levels(service: ServicePlan, measured: Measurement) -> Section:
 
 def _accuracy(inputs: Inputs) -> Section:
     if not inputs.accuracy:
-        return Section("Accuracy", lines=("Not measured: `demo eval` does.",))
+        return Section("Accuracy", lines=("Not measured.",))
     base = {entry.task: entry.score for entry in inputs.accuracy if _precision(inputs, entry.service) == "BF16"}
     rows = []
     for entry in sorted(inputs.accuracy, key=lambda entry: (entry.task, entry.service)):
