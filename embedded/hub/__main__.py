@@ -11,8 +11,9 @@ import threading
 from pathlib import Path
 
 from embedded.hub.checkpoints import CHECKPOINTS
-from embedded.hub.repository import prepare
+from embedded.hub.repository import prepare, with_branch
 from embedded.hub.server import HubContent, HubServer
+from mistral_on_l4.config.local_engine import REVISION
 
 
 def _loopback(text: str) -> tuple[str, int]:
@@ -30,8 +31,13 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder of the local stack; files are kept in its hub/")
     parser.add_argument("--listen", type=_loopback, required=True, metavar="127.X.Y.Z:PORT")
     parser.add_argument("--url-seconds", type=float, default=3600.0, help="how long a storage URL is valid (default 3600)")
+    parser.add_argument("--small-models", type=Path, help=f"folder with real checkpoints, one per precision: branch {REVISION}")
     arguments = parser.parse_args()
-    repositories = prepare(arguments.home.resolve() / "hub", CHECKPOINTS)
+    root = arguments.home.resolve() / "hub"
+    repositories = prepare(root, CHECKPOINTS)
+    for checkpoint in CHECKPOINTS if arguments.small_models else ():
+        folder = arguments.small_models / checkpoint.precision
+        repositories[checkpoint.repository] = with_branch(root, repositories[checkpoint.repository], REVISION, folder)
     token = os.environ.get("MISTRAL_ON_L4_HUB_TOKEN")
     content = HubContent(repositories, {token: frozenset(repositories)} if token else {})
     try:
@@ -43,7 +49,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     for repository in repositories.values():
-        print(f"{repository.id} at {repository.commit}", flush=True)
+        for commit in (repository, *repository.branches):
+            print(f"{commit.id} at {commit.commit} ({', '.join(commit.refs)})", flush=True)
     print(f"listening on {server.url}", flush=True)
     with server:
         server.serve_forever(poll_interval=0.2)

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from embedded.hub.safetensors_file import Tensor, write
 
 _INDEX = "repository.json"
 # Raised when what is generated changes: an older folder is then made anew.
-GENERATION = 1
+GENERATION = 2
 # What git-lfs stores in place of a file: 3 lines, "size" being the only variable part.
 _POINTER_FIXED_BYTES = len("version https://git-lfs.github.com/spec/v1\noid sha256:\nsize \n") + 64
 
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository at its only commit. folder holds the files; refs are the names that lead to the commit."""
+    """One repository at a commit. folder holds the files; refs are the names that lead there; branches: other commits."""
 
     id: str
     commit: str
@@ -56,14 +56,36 @@ class Repository:
     entries: Mapping[str, Entry]
     refs: tuple[str, ...] = ("main",)
     gated: bool = False
+    branches: tuple[Repository, ...] = ()
 
-    def knows(self, revision: str) -> bool:
-        return revision == self.commit or revision in self.refs
+    def at(self, revision: str) -> Repository | None:
+        """This repository at a revision, None where it has none of that name."""
+        for one in (self, *self.branches):
+            if revision == one.commit or revision in one.refs:
+                return one
+        return None
 
 
 def prepare(root: Path, checkpoints: tuple[Checkpoint, ...]) -> dict[str, Repository]:
     """Opens every checkpoint's repository under `root`, generating those that are missing. Keyed by repository id."""
     return {checkpoint.repository: _open(root, checkpoint) or _generate(root, checkpoint) for checkpoint in checkpoints}
+
+
+def with_branch(root: Path, repository: Repository, name: str, folder: Path) -> Repository:
+    """The repository with another commit: the files of `folder`, which stay where they are. Their digests are kept under `root`."""
+    kept = root / repository.id / f"{name}.json"
+    try:
+        index = json.loads(kept.read_text())
+        sizes = {each["path"]: each["size"] for each in index["files"]}
+        whole = index["folder"] == str(folder) and all((folder / path).stat().st_size == size for path, size in sizes.items())
+    except (OSError, ValueError, KeyError):
+        whole = False
+    if not whole:
+        index = {**_index(repository.id, folder), "folder": str(folder)}
+        kept.write_text(json.dumps(index, indent=1))
+    entries = {entry["path"]: Entry(**entry) for entry in index["files"]}
+    branch = Repository(repository.id, index["commit"], folder, entries, refs=(name,), gated=repository.gated)
+    return replace(repository, branches=(*repository.branches, branch))
 
 
 def open_all(root: Path) -> dict[str, Repository]:

@@ -148,12 +148,17 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def _entry(self, repository: Repository, revision: str, path: str) -> tuple[Repository, Entry]:
         self._admit(repository)
-        if not repository.knows(revision):
-            raise responses.no_revision(revision)
-        entry = repository.entries.get(path)
+        found = self._at(repository, revision)
+        entry = found.entries.get(path)
         if entry is None:
-            raise responses.no_entry(repository, path)
-        return repository, entry
+            raise responses.no_entry(found, path)
+        return found, entry
+
+    def _at(self, repository: Repository, revision: str) -> Repository:
+        found = repository.at(revision)
+        if found is None:
+            raise responses.no_revision(revision)
+        return found
 
     def _api(self, repository: Repository, rest: list[str]) -> None:
         """The API tells what a gated repository holds to everybody; only the files are closed."""
@@ -162,9 +167,9 @@ class HubHandler(BaseHTTPRequestHandler):
         if kind == "auth-check":
             self._admit(repository)
             self._json({})
-        elif not repository.knows(revision):
-            raise responses.no_revision(revision)
-        elif kind == "revision" and not below:
+            return
+        repository = self._at(repository, revision)
+        if kind == "revision" and not below:
             self._json(responses.info(repository, _flag(query, "blobs")))
         elif kind == "tree":
             self._json(responses.tree(repository, "/".join(below), _flag(query, "recursive")))
@@ -197,8 +202,11 @@ class HubHandler(BaseHTTPRequestHandler):
         query = parse_qs(urlsplit(self.path).query)
         expires, signature = query.get("Expires", [""])[0], query.get("Signature", [""])[0]
         known = self.server.content.repositories.get(repository)
-        entry = next((entry for entry in known.entries.values() if entry.sha256 == digest), None) if known else None
-        if known is None or entry is None or not self.server.signer.accepts(path, expires, signature, time.time()):
+        commits = (known, *known.branches) if known else ()
+        found, entry = next(
+            ((commit, entry) for commit in commits for entry in commit.entries.values() if entry.sha256 == digest), (None, None)
+        )
+        if found is None or entry is None or not self.server.signer.accepts(path, expires, signature, time.time()):
             body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
             self._head(HTTPStatus.FORBIDDEN, {"Content-Type": "application/xml"}, body)
             return
@@ -206,8 +214,8 @@ class HubHandler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{entry.sha256[::-1]}"'}
         if not self.server.storage_origin:
             # On the hub's own address huggingface_hub 2 follows a HEAD's redirect, and wants the hub's headers there.
-            headers = {"ETag": f'"{entry.sha256}"', "X-Repo-Commit": known.commit}
-        self._file(known, entry, {**headers, "Cache-Control": "public, max-age=31536000"})
+            headers = {"ETag": f'"{entry.sha256}"', "X-Repo-Commit": found.commit}
+        self._file(found, entry, {**headers, "Cache-Control": "public, max-age=31536000"})
 
     def _file(self, repository: Repository, entry: Entry, headers: dict[str, str]) -> None:
         part = responses.byte_range(self.headers.get("Range"), entry.size)

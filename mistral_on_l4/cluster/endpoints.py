@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.live import ServiceState, api_key, in_stack_order, services
+from mistral_on_l4.config.local_engine import is_real
 from mistral_on_l4.manifests.serving import client_service_name
 from mistral_on_l4.planner import ServicePlan, StackPlan
 
@@ -36,7 +37,12 @@ class Endpoint:
     @property
     def simulated(self) -> bool:
         """Whether its engine is a simulation: the local cluster has no GPU, so that what asks for one is not what it says."""
-        return self.embedded and self.state.gpus > 0
+        return self.embedded and self.state.gpus > 0 and not self.on_cpu
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it is vLLM itself on this machine's CPU, with a small model in place of the plan's."""
+        return self.embedded and is_real(self.state.image)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mistral_on_l4.cluster.client import ApiError, KubeClient, Object
 from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.manifests.metadata import PREDICTED_TPOT_ANNOTATION, PREDICTED_TTFT_ANNOTATION
-from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION
+from mistral_on_l4.manifests.serving import API_KEY_SECRET, API_VERSION, CONTAINER
 
 if TYPE_CHECKING:
     from mistral_on_l4.config.settings import Settings
@@ -37,7 +37,7 @@ class ServiceState:
 
     gpus: limit of its newest pod; predicted_ttft_ms, predicted_tpot_ms: of the plan, None without a GPU, for which the plan is;
     problem: why it is not ready, or None; ours: whether a stack of this project has made it; conditions: KServe's, type -> status;
-    model_id, version_id: of its entry in the model registry, None without a link.
+    model_id, version_id: of its entry in the model registry, None without a link; image: of its newest pod's model container.
     """
 
     name: str
@@ -53,6 +53,7 @@ class ServiceState:
     conditions: Mapping[str, str] = field(default_factory=dict)
     model_id: str | None = None
     version_id: str | None = None
+    image: str | None = None
 
 
 def services(client: KubeClient, namespace: str) -> list[ServiceState]:
@@ -96,6 +97,7 @@ def _state(item: Object, pods: list[Object]) -> ServiceState:
         conditions={entry["type"]: entry["status"] for entry in (item.get("status") or {}).get("conditions") or []},
         model_id=link.get(f"{_LINK}/registered-model-id"),
         version_id=link.get(f"{_LINK}/model-version-id"),
+        image=_image(pod) if pod else None,
     )
 
 
@@ -143,6 +145,10 @@ def _service_problem(item: Mapping[str, Any]) -> str:
 def _statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _image(pod: Mapping[str, Any]) -> str | None:
+    return next((each["image"] for each in pod["spec"]["containers"] if each.get("name") == CONTAINER), None)
 
 
 def _gpus(pod: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from pydantic.alias_generators import to_camel
 
 from mistral_on_l4.config.fields import Block, Bucket, Date, Label, Prefix, Quantity, Role, ServiceName, Span, span
+from mistral_on_l4.config.local_engine import LocalEngine
 from mistral_on_l4.config.names import Kept
 from mistral_on_l4.config.traits import TRAITS, PlatformName, PlatformTraits
 
@@ -171,6 +172,13 @@ class ImagesSettings(_Section):
     overrides: dict[Role, str] = Field(default_factory=dict)
 
 
+class LocalSettings(_Section):
+    """The local stack. Read on `local`."""
+
+    # simulator replays the plan's speed; vllm is vLLM itself on this machine's CPU, with a small model that really answers.
+    engine: LocalEngine = "simulator"
+
+
 class ClusterSettings(_Section):
     """The Kubernetes cluster: made by the stack, or an existing one by name. Read on `eks`."""
 
@@ -278,6 +286,7 @@ class Settings(_Section):
     access: AccessSettings = AccessSettings()
     budget: BudgetSettings = BudgetSettings()
     images: ImagesSettings = ImagesSettings()
+    local: LocalSettings = LocalSettings()
     cluster: ClusterSettings = ClusterSettings()
     network: NetworkSettings = NetworkSettings()
     openshift: OpenshiftSettings = OpenshiftSettings()
@@ -329,6 +338,13 @@ class Settings(_Section):
         exposure, traits = self.access.exposure, self.traits
         if exposure not in traits.exposures:
             raise ValueError(f"access.exposure {exposure!r} is not built for platform {self.platform.value!r}: {traits.reached_by}")
+        return self
+
+    @model_validator(mode="after")
+    def _local_engine_is_local(self) -> Self:
+        if self.local.engine != "simulator" and not self.traits.embedded:
+            platform = self.platform.value
+            raise ValueError(f"local.engine {self.local.engine!r} is only for platform 'local': on {platform} vLLM itself serves")
         return self
 
     @model_validator(mode="after")

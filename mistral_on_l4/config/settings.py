@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mistral_on_l4.config.local_engine import with_engine
 from mistral_on_l4.config.merging import Merged, merged
 from mistral_on_l4.config.names import PROJECT
 from mistral_on_l4.config.problems import MAPS, Location, SettingsError, problems_of
@@ -23,6 +24,7 @@ from mistral_on_l4.config.sections import (
     ClusterSettings,
     HubSettings,
     ImagesSettings,
+    LocalSettings,
     NamespaceSettings,
     NetworkSettings,
     Notices,
@@ -48,6 +50,7 @@ __all__ = [
     "ClusterSettings",
     "HubSettings",
     "ImagesSettings",
+    "LocalSettings",
     "NamespaceSettings",
     "NetworkSettings",
     "ObjectStoreSettings",
@@ -93,7 +96,7 @@ def settings_from(values: Mapping[str, Any], source: str) -> Settings:
     names = {location: found.names for location, found in maps.items() if found.names is not None}
     deprecations = tuple(text for found in maps.values() for text in found.deprecations)
     try:
-        settings = Settings.model_validate(plain, context=Notices(deprecations))
+        settings = Settings.model_validate(with_engine(plain), context=Notices(deprecations))
     except ValidationError as error:
         # An entry that could not be merged is missing from the whole, so what is said about the whole may be wrong.
         raise SettingsError(source, [*problems, *problems_of(error, names, whole=not problems)]) from None

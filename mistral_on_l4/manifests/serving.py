@@ -26,6 +26,8 @@ from mistral_on_l4.manifests.security import PodUserIds, container_security, pod
 API_VERSION = "serving.kserve.io/v1beta1"
 RUNTIME_API_VERSION = "serving.kserve.io/v1alpha1"
 RUNTIME = "vllm-mistral-runtime"
+# As KServe calls a model's own container.
+CONTAINER = "kserve-container"
 PORT = 8080
 # Of the Service that KServe makes for a predictor in Standard mode.
 SERVICE_PORT = 80
@@ -119,7 +121,7 @@ def serving_runtime(
     which the platform knows it.
     """
     container = {
-        "name": "kserve-container",
+        "name": CONTAINER,
         "image": image,
         "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
         "args": [f"--port={PORT}", "--model=/mnt/models", "--served-model-name={{.Name}}"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
+from mistral_on_l4.config.local_engine import LocalEngine
 from mistral_on_l4.planner.catalogue.schema import Catalogue, Instance, Reserved
 from mistral_on_l4.planner.plan import GIB, PodResources, Readiness
 from mistral_on_l4.planner.request import ServiceRequest
@@ -135,11 +136,12 @@ def readiness(request: ServiceRequest, catalogue: Catalogue, image_gb: float, mo
     return Readiness(node, image, moves.seed_minutes, download, load, before + download + load)
 
 
-def local_readiness(catalogue: Catalogue) -> Readiness:
+def local_readiness(catalogue: Catalogue, engine: LocalEngine) -> Readiness:
     """Bounds for the embedded cluster, where nodes are simulated and checkpoints have some megabytes."""
     minutes = catalogue.local_minutes
-    total = max(minutes.node, minutes.seed) + minutes.download + minutes.load
-    return Readiness(minutes.node, 0.0, minutes.seed, minutes.download, minutes.load, total)
+    load = minutes.load_vllm if engine == "vllm" else minutes.load
+    total = max(minutes.node, minutes.seed) + minutes.download + load
+    return Readiness(minutes.node, 0.0, minutes.seed, minutes.download, load, total)
 
 
 def seed_minutes(sizes: Mapping[str, int], rate_mbs: float) -> dict[str, float]:

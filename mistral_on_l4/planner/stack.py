@@ -169,7 +169,7 @@ def _planned(
     if verdict.loads and service.name in place.unplaced:
         verdict = Verdict(0.0, place.unplaced[service.name], place.unplaced[service.name])
     if settings.traits.embedded:
-        ready = hosting.local_readiness(catalogue)
+        ready = hosting.local_readiness(catalogue, settings.local.engine)
     else:
         ready = hosting.readiness(request, catalogue, image_gb, moves)
     price = request.instance.usd_per_hour.get(settings.region) if request.instance else None

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from embedded.images.engine import bodies
+
 _LONGEST_HEAD = 64 * 1024
 _LONGEST_BODY = 16 * 2**20
 _IDLE_SECONDS = 75.0
@@ -272,6 +274,8 @@ class Front:
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = read_body(reader, request.headers)
         own = self._own_answer(request)
+        if own is None and request.method == "POST":
+            own = bodies.refusal(request.path.removeprefix(self._root_path), request.headers, body)
         if own is not None:
             status, content = own
             close = not request.keeps_connection

@@ -302,12 +302,16 @@ class Reserved(Record):
 
 
 class LocalMinutes(Record):
-    """What to allow the embedded cluster, in minutes by phase: its nodes are simulated, its checkpoints small."""
+    """What to allow the embedded cluster, in minutes by phase: its nodes are simulated, its checkpoints small.
+
+    load_vllm: where vLLM itself runs on the CPU in place of its simulation.
+    """
 
     node: float
     seed: float
     download: float
     load: float
+    load_vllm: float
 
 
 class Host(Record):

@@ -57,3 +57,38 @@ def test_an_unknown_reason_is_passed_on_in_one_line(program: Program, tmp_path: 
     said = preflight.refusal(proc=tmp_path) or ""
     assert "unshare failed: Operation not permitted; in a container, start it with" in said
     assert "\n" not in said
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Callable[..., str | None]:
+    """machine(flags, available_gib, ...) -> why vLLM itself cannot run on it."""
+
+    def refusal(flags: str = "fpu avx avx2", available_gib: float = 16, **changes: object) -> str | None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable:   {int(available_gib * 2**20)} kB\n")
+        known = {"machine": "x86_64", "version": (3, 12), "proc": tmp_path, **changes}
+        return preflight.vllm_refusal(**known)  # type: ignore[arg-type]
+
+    return refusal
+
+
+def test_a_machine_that_can_run_vllm_itself_is_accepted(machine: Callable[..., str | None]) -> None:
+    assert machine() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"machine": "aarch64"}, "for x86-64, not for aarch64"),
+        ({"version": (3, 15)}, "for Python 3.11 to 3.14, not for 3.15"),
+        ({"flags": "fpu avx"}, "AVX2"),
+        ({"available_gib": 5.5}, "need 12 GiB of memory, and 5.5 GiB are available"),
+    ],
+)
+def test_a_machine_that_cannot_run_vllm_itself_is_told_why_and_that_the_simulator_works(
+    machine: Callable[..., str | None], changes: dict[str, object], says: str
+) -> None:
+    said = machine(**changes) or ""
+    assert says in said
+    assert said.endswith("the simulator works: `make up`")
+    assert "\n" not in said

@@ -320,3 +320,12 @@ def test_a_remedy_on_the_same_gpus_costs_what_the_service_costs(stack: Stack, ma
     prices = {remedy.change: remedy.usd_per_hour for remedy in found.remedies}
     assert prices["W4A16 on 1x L4"] == pytest.approx(4.6016 / 2)
     assert prices["FP8 on 1x L40S"] == pytest.approx(1.861)
+
+
+def test_vllm_itself_on_a_cpu_is_given_longer_to_start_than_its_simulation() -> None:
+    simulated, real = (
+        plan_stack(settings_from({"platform": "local", "local": {"engine": engine}}, "test")) for engine in ("simulator", "vllm")
+    )
+    for one, other in zip(simulated.services, real.services, strict=True):
+        assert other.startup_seconds >= 600 > one.startup_seconds
+        assert (one.points, one.args) == (other.points, other.args)

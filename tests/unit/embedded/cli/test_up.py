@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
+import yaml
 
 from embedded.cli import up
 from embedded.cli.local_pulumi import exit_code
+from embedded.home import LocalHome
 from mistral_on_l4.cli import Failure
 from mistral_on_l4.cluster.connection import Connection
 from mistral_on_l4.cluster.registered import NoRegistry, RegistryReader
+from mistral_on_l4.config.settings import settings_from
 
 
 @pytest.fixture
@@ -54,3 +58,24 @@ def test_a_pulumi_that_a_signal_ended_is_a_failure_in_words_with_a_shells_exit_c
     ) as ended:
         exit_code(-9, "up")
     assert ended.value.code == 137
+
+
+def test_a_misspelt_engine_is_refused_with_the_nearest_one() -> None:
+    settings = settings_from({"platform": "local"}, "test")
+    with pytest.raises(Failure, match="no engine 'vlm': did you mean 'vllm'"):
+        up._engine("vlm", settings)
+    with pytest.raises(Failure, match="known are simulator, vllm"):
+        up._engine("tgi", settings)
+    assert up._engine(None, settings) == "simulator"
+
+
+def test_another_engine_for_this_time_leaves_the_stacks_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "config:\n  mistral-on-l4:platform: local\n  mistral-on-l4:apiKey:\n    secure: v1:x\n"
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "Pulumi.local.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    copy = up._with_engine(LocalHome(tmp_path / "home"), "vllm")
+    assert (tmp_path / "Pulumi.local.yaml").read_text() == text
+    config = yaml.safe_load(copy.read_text())["config"]
+    assert config["mistral-on-l4:local"] == {"engine": "vllm"}
+    assert config["mistral-on-l4:apiKey"] == {"secure": "v1:x"}

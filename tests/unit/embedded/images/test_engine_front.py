@@ -43,6 +43,9 @@ class Behind:
         self._listener.close()
 
 
+JSON = "Content-Type: application/json"
+
+
 @pytest.fixture
 def behind() -> Iterator[Behind]:
     server = Behind()
@@ -111,7 +114,7 @@ def test_unauthorized_is_vllms_answer(ask: Callable[[bytes], bytes], behind: Beh
 
 def test_the_key_and_unknown_headers_stay_in_front(ask: Callable[[bytes], bytes], behind: Behind) -> None:
     answer = ask(
-        request("POST /v1/completions?x=1 HTTP/1.1", "Authorization: Bearer k1", "Cookie: c", "X-Other: o", body='{"a":1}')
+        request("POST /v1/completions?x=1 HTTP/1.1", "Authorization: Bearer k1", JSON, "Cookie: c", "X-Other: o", body='{"a":1}')
     )
     assert answer.endswith(b"\r\n\r\nok")
     assert b"server: sim" not in answer.lower()
@@ -123,7 +126,7 @@ def test_the_key_and_unknown_headers_stay_in_front(ask: Callable[[bytes], bytes]
 
 
 def test_a_chunked_body_arrives_whole(ask: Callable[[bytes], bytes], behind: Behind) -> None:
-    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k1\r\n{JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
     ask(head.encode() + b'4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n')
     assert behind.received[0].endswith(b'Content-Length: 7\r\n\r\n{"a":1}')
 

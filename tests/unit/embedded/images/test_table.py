@@ -13,7 +13,7 @@ import pytest
 from embedded.home import CHECKOUT, ClusterInfo
 from embedded.images import table
 from embedded.images.table import NoProgram, Reference, engine_repositories, program_for
-from mistral_on_l4.config import images
+from mistral_on_l4.config import images, local_engine
 from mistral_on_l4.config.settings import ImagesSettings
 from mistral_on_l4.planner.catalogue.loading import load_catalogue
 
@@ -163,3 +163,15 @@ def test_starters_run_without_site_packages(program: str, tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "stand-in" in done.stderr or "simulation" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_vllm_itself_runs_for_upstreams_cpu_image_once_it_is_installed(
+    cluster: ClusterInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "found_tool", lambda name: None)
+    with pytest.raises(NoProgram, match="`make up ENGINE=vllm` installs it"):
+        program_for(local_engine.IMAGE, cluster)
+    monkeypatch.setattr(table, "found_tool", lambda name: tmp_path / name)
+    program = program_for(f"mirror.example.org/{local_engine.IMAGE.partition('/')[2]}", cluster)
+    assert program.env["MISTRAL_ON_L4_VLLM_PYTHON"] == str(tmp_path / "vllm-cpu")
+    assert "tensor parallel size above 1 runs as 1" in program.note

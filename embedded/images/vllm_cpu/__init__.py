@@ -1,0 +1,1 @@
+"""vLLM itself, on this machine's CPU, in place of upstream's CPU image."""
