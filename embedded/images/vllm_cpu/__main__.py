@@ -1,6 +1,6 @@
 """Runs as `python3 -m vllm.entrypoints.openai.api_server ARGS` or `vllm serve MODEL ARGS`, and becomes vLLM with these arguments.
 
-One device, so a tensor parallel size becomes 1; without AVX-512 there is no FP8 KV cache, so that runs as `auto`; nothing is compiled
+One device, so a tensor parallel size becomes 1; without AVX-512 there is no FP8 KV cache, so that is `auto`; nothing is compiled
 (--enforce-eager is added). Other flags are passed as they are.
 What vLLM takes from the machine is bounded by its own variables, unless the pod sets them.
 """
