@@ -12,7 +12,6 @@ from bench.contract.servers import KEY, MODEL, Server
 # Question -> what a right answer holds. Chosen so that SmolLM2-135M knows them in all three precisions, at temperature 0.
 QUESTIONS: Sequence[tuple[str, str]] = (
     ("What is the capital of France?", r"Paris"),
-    ("What is the capital of Italy?", r"Rome"),
     ("What color is the sky on a clear day?", r"(?i)blue"),
     ("What is 2 + 2?", r"\b4\b"),
     ("How many days are in a week?", r"(?i)\b(7|seven)\b"),
