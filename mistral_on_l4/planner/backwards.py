@@ -105,7 +105,7 @@ class Source:
 class Choice:
     """One way to serve the model. usd_per_hour: of the whole instance; breaks: limits that it breaks, with both figures.
 
-    excess: by what share it exceeds the limit that it breaks most.
+    excess: by what share it exceeds the limit that it breaks most; pinned: whether a stack runs this engine unless told otherwise.
     """
 
     request: ServiceRequest
@@ -118,11 +118,12 @@ class Choice:
     excess: float = 0.0
     offload_gib: float = 0.0
     today: bool = False
+    pinned: bool = True
 
     @property
-    def order(self) -> tuple[float, float, float]:
-        """Cheapest first; of one price the one that yields more tokens, then the faster."""
-        return self.usd_per_hour, -self.point.output_tokens_per_s, self.point.tpot_ms
+    def order(self) -> tuple[float, bool, float, float]:
+        """Cheapest first; of one price the one on the engine that stacks run, then what yields more tokens, then the faster."""
+        return self.usd_per_hour, not self.pinned, -self.point.output_tokens_per_s, self.point.tpot_ms
 
     @property
     def shape(self) -> tuple[str, str, int]:
@@ -228,6 +229,7 @@ def weigh(request: ServiceRequest, goal: Goal, accuracy: float | None, catalogue
         tuple(broken),
         max(broken.values(), default=0.0),
         verdict.offload_gib,
+        pinned=request.engine_name == catalogue.default_engine,
     )
 
 

@@ -90,6 +90,14 @@ def test_every_choice_is_one_that_the_plan_confirms(found: Any, catalogue: Catal
         assert choice.point.tpot_ms <= (goal.tpot_ms or 1e9)
 
 
+def test_of_one_price_the_engine_that_stacks_run_comes_first(found: Any, catalogue: Catalogue) -> None:
+    for goal in GOALS:
+        choices = found(goal).choices
+        cheapest = [choice for choice in choices if choice.usd_per_hour == choices[0].usd_per_hour]
+        if any(choice.request.engine_name == catalogue.default_engine for choice in cheapest):
+            assert choices[0].request.engine_name == catalogue.default_engine
+
+
 def test_a_near_miss_breaks_one_limit_and_says_which(found: Any) -> None:
     result = found(Goal(users=10, tpot_ms=65, ttft_ms=3000, usd_per_hour=2))
     assert result.near_misses
