@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,7 @@ def plan(
     users: Annotated[str, typer.Option(help="Numbers of concurrent users, by comma.")] = "1,5,10",
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 256,
     output_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
-    slo: Annotated[str, typer.Option(help="Limits to search for, in ms: tpot=60,ttft=1500.")] = "",
+    slo: Annotated[str | None, typer.Option(help="Limits to search for, in ms: tpot=60,ttft=1500.")] = None,
     budget: Annotated[float | None, typer.Option(min=0.01, help="US dollars per hour that a choice may cost.")] = None,
     gpus: Annotated[str, typer.Option(help="Kinds of GPU to search, by comma, instead of all.")] = "",
     accuracy: Annotated[
@@ -67,6 +68,13 @@ def plan(
     """Say whether each service fits, how fast it will be and what it costs."""
     if as_json and as_markdown:
         raise Failure("--json and --markdown exclude each other", 2)
+    named = {"--model": model, "--slo": slo, "--stack": stack, "--gpu": gpu, "--engine": engine}
+    if empty := next((option for option, value in named.items() if value is not None and not str(value).strip()), None):
+        raise Failure(f"{empty} is empty: is a variable of the shell not set?", 2)
+    if apply and as_json:
+        raise Failure("--apply prints lines of a stack file, --json a document: name one", 2)
+    if budget is not None and not math.isfinite(budget):
+        raise Failure(f"--budget {budget}: write dollars per hour, or leave it out for no limit", 2)
     if stack and (model or config):
         raise Failure("name a stack (-s) or a checkpoint (--model, --config), not both", 2)
     if kv_cache_dtype not in ("auto", "fp8", "fp8_e4m3", "fp8_e5m2"):
@@ -90,7 +98,7 @@ def plan(
         workload=Workload(_users(users), prompt_tokens, output_tokens),
     )
     backwards = suggest or slo or budget or gpus or accuracy is not None or apply
-    wanted = Wanted(slo, budget, gpus, accuracy, apply, engine, max_model_len) if backwards else None
+    wanted = Wanted(slo or "", budget, gpus, accuracy, apply, engine, max_model_len) if backwards else None
     if not (model or config):
         if misplaced := _misplaced(question):
             raise Failure(

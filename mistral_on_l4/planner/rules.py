@@ -41,12 +41,15 @@ def refusal_of(request: ServiceRequest) -> str | None:
         no_other = f", and {gpu.name} has no bfloat16: no dtype is left" if capability < 8.0 else ""
         return (
             f"The model type {shape.model_type!r} does not support float16. Reason: Numerical instability. Please use bfloat16 or "
-            f"float32 instead.{no_other}"
+            f"float32 instead{no_other}"
         )
     if request.half_dtype == "bfloat16" and capability < 8.0:
+        other = "You can use float16 instead by explicitly setting the `dtype` flag (--dtype=half)"
+        if not shape.float16:
+            other = f"The model type {shape.model_type!r} does not support float16 either: no dtype is left"
         return (
             f"Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your {gpu.name} GPU has compute "
-            f"capability {capability}. You can use float16 instead by explicitly setting the `dtype` flag (--dtype=half)"
+            f"capability {capability}. {other}"
         )
     if shape.heads % tp:
         return f"Total number of attention heads ({shape.heads}) must be divisible by tensor parallel size ({tp})."

@@ -130,6 +130,13 @@ def test_a_local_config_needs_no_hub(demo: Demo, config: Callable[[str], Path], 
         (["--model", MISTRAL, "--slo", "speed=60"], "write milliseconds such as tpot=60,ttft=1500"),
         (["--model", MISTRAL, "--slo", "tpot=60", "--gpus", "L5"], "did you mean L4"),
         (["--model", MISTRAL, "--vllm-args", "'"], "--vllm-args"),
+        (["--model", ""], "--model is empty: is a variable of the shell not set?"),
+        (["--model", MISTRAL, "--slo", " "], "--slo is empty"),
+        (["--model", MISTRAL, "--suggest", "--budget", "inf"], "write dollars per hour"),
+        (
+            ["--model", MISTRAL, "--suggest", "--apply", "--json"],
+            "--apply prints lines of a stack file, --json a document: name one",
+        ),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_says_what_would_work(demo: Demo, args: list[str], says: str) -> None:

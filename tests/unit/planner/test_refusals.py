@@ -276,6 +276,11 @@ def test_a_family_without_float16_is_served_in_bfloat16_whatever_its_checkpoint_
     assert "--dtype" in of(gemma).args
     assert "bfloat16" in of(gemma).args
     assert "does not support float16" in of(gemma, precision="fp16").reason
+    # On a card without bfloat16 neither way is left, and no advice leads to the other.
+    old_card = of(gemma, gpu="T4").reason
+    assert "no dtype is left" in old_card
+    assert "--dtype=half" not in old_card
+    assert "instead., " not in of(gemma, gpu="T4", precision="fp16").reason
 
 
 @pytest.mark.parametrize(
