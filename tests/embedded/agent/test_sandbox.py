@@ -68,7 +68,7 @@ python3 -c 'import socket; s = socket.create_server(("", 80)); socket.create_con
 bind = lambda name, target, only: {"source": str(folder / name), "target": target, "readOnly": only}
 spec = {"op": "start", "name": "main", "attempt": 0, "argv": ["sh", "-c", script + "exit 7"], "env": {"PATH": "/usr/bin:/bin"},
         "cwd": "/work/of/this/container", "root": str(folder / "root"), "uid": 2000, "gid": 0, "hide": [], "keep": [],
-        "readOnlyRoot": False, "log": str(folder / "logs" / "main" / "0.log"),
+        "readOnlyRoot": False, "stdin": False, "terminal": False, "log": str(folder / "logs" / "main" / "0.log"),
         "mounts": [bind("data", "/data", False), bind("models", "/mnt/models", True)]}
 box.call(spec)
 assert ended.wait(20)
