@@ -5,7 +5,8 @@ process that was killed, so the object may exist or not, be recorded by a later 
 
 - one that the state records, or that does not exist: the note goes;
 - one that exists and is this stack's, by its labels: it is taken over into the state, so that no other is made beside it;
-- a Job that did not complete: deleted and made again, because nobody would wait for one that was taken over;
+- a Job that did not complete: deleted and made again, because nobody would wait for one that was taken over; so is one that was
+  to replace a recorded one, whose name the next `up` gives to its own;
 - one that is somebody else's: left alone, and named.
 """
 
@@ -160,14 +161,17 @@ def recovery(state: Mapping[str, Any], client: KubeClient, stack: str) -> Recove
     found = Recovery()
     for resource in {resource["urn"]: resource for resource in begun(state)}.values():
         thing = _kubernetes_object(resource, client)
-        if thing is None or resource["urn"] in recorded or (resource["type"], thing.id) in kept:
+        if thing is None or (resource["type"], thing.id) in kept:
+            continue
+        replaces = resource["urn"] in recorded
+        if replaces and thing.kind != "Job":
             continue
         live = _settled(client, thing)
         if live is None:
             continue
         if not _is_of_stack(live, thing, client, stack):
             found.foreign.append(thing)
-        elif thing.kind == "Job" and condition(live, "Complete") != "True":
+        elif thing.kind == "Job" and (replaces or condition(live, "Complete") != "True"):
             found.delete.append(thing)
         else:
             found.take_over.append(thing)

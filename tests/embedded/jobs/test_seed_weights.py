@@ -141,7 +141,8 @@ def test_a_kill_between_last_part_and_complete_reads_nothing_again(
     run = seeder.run()
     assert run.code == 0, run.output
     assert_seeded()
-    assert [path for path, _ in hub.seen if "model-00003" in path] == []
+    # Its header is looked at in every run, by one request; a read of the file would be two more.
+    assert len([path for path, _ in hub.seen if "model-00003" in path]) == 1
 
 
 def test_a_kill_between_complete_and_manifest_leaves_only_the_manifest_to_write(

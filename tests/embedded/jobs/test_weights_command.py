@@ -27,7 +27,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, s3: Any, seeder: Any) -> Any:
     keys = (seeder.environment[names[0]], seeder.environment[names[1]])
 
     @contextmanager
-    def store_of(_settings: Any, _stack: str) -> Iterator[Store]:
+    def store_of(_settings: Any, _stack: str, changing: bool = False) -> Iterator[Store]:
         yield Store("rhoai-artifacts", Limits(outage_seconds=2), endpoint=s3.url, keys=keys)
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
