@@ -148,7 +148,7 @@ def _statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _image(pod: Mapping[str, Any]) -> str | None:
-    return next((each["image"] for each in pod["spec"]["containers"] if each.get("name") == CONTAINER), None)
+    return next((each.get("image") for each in pod["spec"]["containers"] if each.get("name") == CONTAINER), None)
 
 
 def _gpus(pod: Mapping[str, Any]) -> int:
