@@ -7,6 +7,7 @@ left to the rules of its own.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,16 +116,46 @@ def _labelled(items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         yield (label if seen[label] == 1 else f"{label}#{seen[label]}"), item
 
 
+_SECRET = "kubernetes:core/v1:Secret"
+
+
+def _is_providers(token: str, path: str, value: Any) -> bool:
+    """Whether the Kubernetes provider added a leaf, or takes it away, once it knows its cluster (4.25: Check of each kind).
+
+    It names the default namespace where none is given, drops maps without entries, and gives a Release all of Helm's options, of
+    which only those that are set mean anything.
+    """
+    if token.endswith(":helm.sh/v3:Release"):
+        unset = value is not UNKNOWN and not value and "[" not in path and not path.startswith("values")
+        return unset or path.partition(".")[0] in ("compat", "keyring")
+    return path in ("metadata.annotations.pulumi.com/autonamed", "metadata.annotations{}", "metadata.labels{}") or (
+        path == "metadata.namespace" and value == "default"
+    )
+
+
+def _decoded(value: Any) -> Any:
+    """A Secret's text, of which the provider makes Base64. What it cannot be is left as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return type(value)(base64.b64decode(value, validate=True).decode())
+    except ValueError:
+        return value
+
+
 def own_leaves(token: str, props: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The leaves of a resource's inputs that are the program's, and not its provider's or the engine's."""
-    for path, value in leaves(props):
+    for given, held in leaves(props):
+        path, value = given, held
         if token.startswith("pulumi:providers:"):
             added = path.startswith(("__", "version"))
         elif token.startswith("aws:"):
             # A name with a prefix is drawn.
             added = path.startswith("tagsAll") or f"{path}Prefix" in props
         else:
-            added = path == "metadata.annotations.pulumi.com/autonamed"
+            added = _is_providers(token, path, value)
+            if token == _SECRET and path.startswith("data.") and "stringData" not in props:
+                path, value = f"stringData.{given.removeprefix('data.')}", _decoded(held)
         if not added:
             rehearsed = _REHEARSED.match(value) if isinstance(value, str) else None
             yield path, rehearsed[1] if rehearsed else value

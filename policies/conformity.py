@@ -16,7 +16,7 @@ from pulumi_policy import Severity
 from mistral_on_l4.config.names import DECLARATION
 from mistral_on_l4.config.settings import SettingsError
 from mistral_on_l4.planner import PlanError
-from policies.blueprint import COUNTED, SECRET, Role, Template, blueprint, chain_of, expanded, name_of, own_leaves
+from policies.blueprint import COUNTED, FREE, SECRET, Role, Template, blueprint, chain_of, expanded, name_of, own_leaves
 from policies.facts import Facts, StackFacts, counted, facts_of
 from policies.reading import UNKNOWN, SecretText, at, plain
 from policies.rule import Resource, Stack, StackFinding, stack_rule
@@ -169,7 +169,9 @@ def nothing_declared_is_missing(stack: Stack) -> Iterator[StackFinding]:
         unknown = {path for path, value in _paths(known.resource) if value is UNKNOWN}
         for path, leaf in known.role.leaves.items():
             hidden = any(path == whole or path.startswith((f"{whole}.", f"{whole}[", f"{whole}{{")) for whole in unknown)
-            absent = leaf.always and path not in present and not hidden and not _is_secret_part(known, path)
+            # A preview does not know yet what only a cluster gives, and drops it from a map.
+            given = leaf.kind == FREE and ".annotations." in path
+            absent = leaf.always and path not in present and not (hidden or given or _is_secret_part(known, path))
             if absent and not _allowed(stack, f"{_short(known.resource)} {path}"):
                 yield f"{known.resource.label}: {path} is not set", known.resource.urn
 
